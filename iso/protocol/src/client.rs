@@ -1,0 +1,1 @@
+//! The host end of the control API (to be written).

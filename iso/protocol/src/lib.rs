@@ -1,0 +1,37 @@
+//! What the host and the agent inside a machine say to each other.
+//!
+//! Two ways lead into a machine, and both are described here so that host and guest cannot
+//! drift apart:
+//!
+//! - [`seed`]: a small read-only disk that the guest reads once, when it boots. It carries a
+//!   [`guest::GuestConfig`]: settings and identity.
+//! - the control API ([`api`], from `proto/agent.proto`): gRPC over mutual TLS on TCP port
+//!   [`AGENT_PORT`]. [`client`] is the host's end.
+
+pub mod client;
+pub mod guest;
+pub mod seed;
+
+/// The generated messages, clients and servers of `proto/agent.proto`.
+#[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications)]
+pub mod api {
+    tonic::include_proto!("coracle.agent.v1");
+}
+
+/// TCP port of the agent inside the machine.
+pub const AGENT_PORT: u16 = 7443;
+/// TCP port of the Kubernetes API inside the machine.
+pub const API_PORT: u16 = 6443;
+/// TCP port of sshd inside the machine.
+pub const SSH_PORT: u16 = 22;
+/// The name in the agent's serving certificate.
+pub const AGENT_SERVER_NAME: &str = "agent.coracle.internal";
+/// The ordinary user inside the machine; it may use sudo without a password.
+pub const GUEST_USER: &str = "coracle";
+
+/// UUID of the root file system (erofs superblock).
+pub const ROOT_UUID: &str = "636f7261-636c-4e00-8000-000000000001";
+/// UUID of a Kubernetes layer (erofs superblock).
+pub const KUBERNETES_UUID: &str = "636f7261-636c-4e00-8000-000000000002";
+/// UUID of the data disk's ext4 file system, made by the agent on a blank disk.
+pub const DATA_UUID: &str = "636f7261-636c-4e00-8000-000000000003";
