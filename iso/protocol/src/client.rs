@@ -1,1 +1,205 @@
-//! The host end of the control API (to be written).
+//! The host's end of the control API.
+//!
+//! [`AgentClient`] is one proven connection: it can be cloned, and every clone shares the
+//! connection. Its methods are typed conveniences over the generated clients; whoever needs
+//! the bare messages takes [`AgentClient::channel`].
+//!
+//! ```text
+//! AgentEndpoint + AgentCredentials --connect--> AgentClient --exec--> ExecSession
+//!                                                           --dial--> DialStream
+//!                                                           --get---> tar bytes
+//! ```
+
+mod connect;
+mod dial;
+mod error;
+mod exec;
+mod transfer;
+
+pub use connect::{AgentCredentials, AgentEndpoint, ConnectError};
+pub use dial::{DatagramReceiver, DatagramSender, DialStream, Listener};
+pub use error::AgentError;
+pub use exec::{ExecEvent, ExecInput, ExecOutput, ExecSession};
+pub use transfer::{ByteReader, LogLines};
+
+use crate::api::{
+    ComponentState, InfoReply, InfoRequest, ListComponentsRequest, PowerAction, PowerRequest,
+    Readiness, RestartComponentRequest, SetClockRequest, SyncRequest, WatchReadinessRequest,
+    components_client::ComponentsClient, machine_client::MachineClient,
+};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tonic::transport::Channel;
+
+/// First and longest pause between two attempts of [`AgentClient::connect_when_up`].
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// Added to a limit that the agent keeps itself, before the host stops waiting for it.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// A connection to the agent of one machine.
+#[derive(Debug, Clone)]
+pub struct AgentClient {
+    channel: Channel,
+}
+
+impl AgentClient {
+    /// Connects once and proves the connection with a call, both within `limit`.
+    pub async fn connect(
+        endpoint: &AgentEndpoint,
+        credentials: &AgentCredentials,
+        limit: Duration,
+    ) -> Result<Self, ConnectError> {
+        tokio::time::timeout(limit, connect::connect(endpoint, credentials))
+            .await
+            .map_err(|_| ConnectError::TimedOut {
+                endpoint: endpoint.to_string(),
+                limit,
+            })?
+            .map(|channel| Self { channel })
+    }
+
+    /// Connects to a machine that may still be booting: goes on trying as long as nobody
+    /// answers, until `limit` is over. What an agent refuses for good fails at once.
+    pub async fn connect_when_up(
+        endpoint: &AgentEndpoint,
+        credentials: &AgentCredentials,
+        limit: Duration,
+    ) -> Result<Self, ConnectError> {
+        let deadline = Instant::now() + limit;
+        let mut pause = RETRY.0;
+        loop {
+            // A forwarded port takes connections before anybody listens inside, and such an
+            // attempt can hang: none may use up the whole limit.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let attempt = left.min(Duration::from_secs(5));
+            match Self::connect(endpoint, credentials, attempt).await {
+                Err(error) if error.nobody_answers() && Instant::now() + pause < deadline => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY.1);
+                }
+                Err(ConnectError::TimedOut { endpoint, .. }) => {
+                    return Err(ConnectError::TimedOut { endpoint, limit });
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// The channel itself, for the generated clients of [`crate::api`].
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    fn machine(&self) -> MachineClient<Channel> {
+        MachineClient::new(self.channel())
+    }
+
+    /// Versions, uptime, memory and disk.
+    pub async fn info(&self) -> Result<InfoReply, AgentError> {
+        Ok(self.machine().info(InfoRequest {}).await?.into_inner())
+    }
+
+    /// The table of components as it is now.
+    pub async fn components(&self) -> Result<Readiness, AgentError> {
+        let mut client = ComponentsClient::new(self.channel());
+        Ok(client.list(ListComponentsRequest {}).await?.into_inner())
+    }
+
+    /// Restarts one component; returns when its new process runs.
+    pub async fn restart_component(&self, name: &str) -> Result<(), AgentError> {
+        let mut client = ComponentsClient::new(self.channel());
+        client
+            .restart(RestartComponentRequest {
+                name: name.to_owned(),
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Follows the table of components until each is ready or done, and returns it. The
+    /// observer sees the whole table first and after every change. After `limit` the error
+    /// carries the last table, so that a caller can say what was missing.
+    pub async fn wait_ready(
+        &self,
+        mut observer: impl FnMut(&Readiness) + Send,
+        limit: Duration,
+    ) -> Result<Readiness, AgentError> {
+        let mut last = Readiness::default();
+        let follow = async {
+            let mut tables = self
+                .machine()
+                .watch_readiness(WatchReadinessRequest {})
+                .await?
+                .into_inner();
+            while let Some(table) = tables.message().await? {
+                observer(&table);
+                last = table;
+                if is_ready(&last) {
+                    return Ok(());
+                }
+            }
+            Err(AgentError::Gone("the agent ended the watch".to_owned()))
+        };
+        match tokio::time::timeout(limit, follow).await {
+            Ok(Ok(())) => Ok(last),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(AgentError::NotReady {
+                limit,
+                last: Box::new(last),
+            }),
+        }
+    }
+
+    /// Steps the guest's clock to `now`; returns host minus guest in milliseconds.
+    pub async fn set_clock(&self, now: SystemTime) -> Result<i64, AgentError> {
+        let millis = now
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        let unix_millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        let reply = self
+            .machine()
+            .set_clock(SetClockRequest { unix_millis })
+            .await?;
+        Ok(reply.into_inner().stepped_millis)
+    }
+
+    /// Writes all file systems of the data disk to it.
+    pub async fn sync(&self, limit: Duration) -> Result<(), AgentError> {
+        let timeout_millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        let call = async { Ok(self.machine().sync(SyncRequest { timeout_millis }).await?) };
+        within(limit + SLACK, call).await?;
+        Ok(())
+    }
+
+    /// Begins to stop the machine; returns when the agent has begun. The connection ends with
+    /// the machine.
+    pub async fn power(&self, action: PowerAction, grace: Duration) -> Result<(), AgentError> {
+        let grace_seconds = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
+        let request = PowerRequest {
+            action: action.into(),
+            grace_seconds,
+        };
+        self.machine().power(request).await?;
+        Ok(())
+    }
+}
+
+/// Whether every component of the table is ready, or done as it should be.
+#[must_use]
+pub fn is_ready(table: &Readiness) -> bool {
+    !table.components.is_empty()
+        && table
+            .components
+            .iter()
+            .all(|one| matches!(one.state(), ComponentState::Ready | ComponentState::Done))
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, AgentError>>,
+) -> Result<T, AgentError> {
+    tokio::time::timeout(limit, call)
+        .await
+        .map_err(|_| AgentError::TimedOut { limit })?
+}

@@ -60,10 +60,11 @@ pub fn encode(config: &GuestConfig) -> Result<Vec<u8>, SeedError> {
 /// Reads a seed disk from its beginning.
 pub fn decode(mut disk: impl Read) -> Result<GuestConfig, SeedError> {
     let mut header = [0; HEADER];
-    disk.read_exact(&mut header).map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => SeedError::NotASeed,
-        _ => SeedError::Read(error),
-    })?;
+    disk.read_exact(&mut header)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => SeedError::NotASeed,
+            _ => SeedError::Read(error),
+        })?;
     let (magic, rest) = header.split_at(MAGIC.len());
     let (length, digest) = rest.split_at(8);
     if magic != MAGIC {
@@ -106,7 +107,10 @@ mod tests {
                 key: "k".into(),
                 client_ca: "a".into(),
             },
-            ssh: SshIdentity { host_key: "h".into(), authorized_keys: vec!["a".into()] },
+            ssh: SshIdentity {
+                host_key: "h".into(),
+                authorized_keys: vec!["a".into()],
+            },
             kubernetes: None,
             written_at_millis: 1,
         }
@@ -124,11 +128,17 @@ mod tests {
         let mut disk = encode(&config()).unwrap();
         disk[HEADER + 3] ^= 1;
         assert!(matches!(decode(disk.as_slice()), Err(SeedError::Damaged)));
-        assert!(matches!(decode([0; 4096].as_slice()), Err(SeedError::NotASeed)));
+        assert!(matches!(
+            decode([0; 4096].as_slice()),
+            Err(SeedError::NotASeed)
+        ));
         assert!(matches!(decode([].as_slice()), Err(SeedError::NotASeed)));
         let mut disk = encode(&config()).unwrap();
         disk[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(matches!(decode(disk.as_slice()), Err(SeedError::Length(u64::MAX))));
+        assert!(matches!(
+            decode(disk.as_slice()),
+            Err(SeedError::Length(u64::MAX))
+        ));
     }
 
     #[test]
