@@ -1,1 +1,67 @@
-//! vm
+//! Machines: what one is made of, the drivers that run it, and the store that keeps it on disk.
+//!
+//! This crate knows nothing of Kubernetes, of images or of the user's settings. It takes values and
+//! gives back types and errors: it reads no environment, no arguments, and prints nothing.
+//!
+//! Data goes one way:
+//!
+//! ```text
+//! ResourceRequest --check(HostResources)--> MachineSpec --+--> Store: machines/NAME/machine.json
+//!                                                         |
+//!            AcceleratorFacts --decide--> Verdict --------+--> command line --> launch --> process
+//!                                                                                            |
+//!                                       MachineState <--observe-- QMP, process table <-------+
+//! ```
+//!
+//! No state is kept in a file. What a machine is doing is derived from facts each time it is asked
+//! for: whether its hypervisor answers, and what it says.
+//!
+//! ```text
+//!            Store::create                     Store::delete
+//!   (nothing) ----------> Off <------------------------------> (nothing)
+//!                          |  ^
+//!            Driver::launch|  | quit, power_button, kill -9, poweroff in the guest
+//!                          v  |
+//!                        Starting          QMP answers, the processors have not run yet
+//!                          |
+//!                          v        pause
+//!        +------------> Running <----------> Paused
+//!        |                 |        resume
+//!        | resume, after   | a write failed: no space on the host
+//!        | space was made  v
+//!        +---------- PausedDiskFull
+//!
+//!   Broken { reason }: a process that does not answer, a guest that crashed, a damaged
+//!   machine.json. The way out is Driver::quit, then Driver::launch or Store::delete.
+//! ```
+//!
+//! A reboot inside the guest is not a transition: the same hypervisor process starts the guest
+//! again, and the ports stay open.
+
+pub mod accelerator;
+pub mod address;
+pub mod driver;
+pub mod host;
+pub mod log_file;
+pub mod name;
+pub mod program;
+pub mod qemu;
+pub mod qmp;
+pub mod size;
+pub mod spec;
+pub mod state;
+pub mod store;
+
+pub use accelerator::{Accelerator, AcceleratorChoice, Verdict};
+pub use driver::{
+    AnyDriver, Capabilities, Driver, DriverError, DriverFacts, DriverKind, GuestAddress,
+    RunningProcess,
+};
+pub use host::HostResources;
+pub use name::MachineName;
+pub use size::Size;
+pub use spec::{
+    Boot, Disk, DiskRole, MachineSpec, PortForward, ResourceRequest, SpecError, UserNetwork,
+};
+pub use state::MachineState;
+pub use store::{Entry, MachineDir, MachineLock, Record, Store, StoreError};

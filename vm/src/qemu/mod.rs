@@ -1,0 +1,223 @@
+//! The driver for QEMU.
+//!
+//! QEMU is a child of the process that launches it and goes on without it. Everybody else finds it
+//! by the machine's folder: its monitor's socket tells what it does, its pid file which process it is.
+
+pub mod command_line;
+mod failure;
+mod launch;
+mod observe;
+mod probe;
+mod process;
+
+use std::time::Duration;
+
+use crate::accelerator::AcceleratorChoice;
+use crate::driver::{
+    Capabilities, Driver, DriverError, DriverFacts, DriverKind, GuestAddress, RunningProcess,
+};
+use crate::program::Programs;
+use crate::qmp::{QmpClient, QmpError};
+use crate::spec::{Architecture, MachineSpec};
+use crate::state::MachineState;
+use crate::store::{MachineDir, atomic};
+use process::QemuProcess;
+
+/// How long a monitor may take to greet. It waits while another client is connected.
+const GREETING_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a killed process may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs machines with QEMU.
+#[derive(Debug, Clone)]
+pub struct QemuDriver {
+    programs: Programs,
+}
+
+impl QemuDriver {
+    /// A driver that finds its programs there. Nothing is run yet.
+    pub fn new(programs: Programs) -> Self {
+        Self { programs }
+    }
+}
+
+impl Driver for QemuDriver {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Qemu
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            can_pause: true,
+            can_hibernate: false,
+            can_clone: false,
+            boots_kernel: true,
+            guest_address: GuestAddress::Forwarded,
+        }
+    }
+
+    async fn probe(
+        &self,
+        choice: AcceleratorChoice,
+        guest: Architecture,
+    ) -> Result<DriverFacts, DriverError> {
+        let qemu = probe::Emulator::examine(&self.programs, guest).await?;
+        probe::qemu_img(&self.programs)?;
+        Ok(DriverFacts {
+            kind: DriverKind::Qemu,
+            version: qemu.version().await?,
+            verdict: qemu.verdict(choice).await?,
+            program: qemu.program,
+        })
+    }
+
+    async fn prepare(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
+        launch::create_disks(&self.programs, dir, spec).await
+    }
+
+    async fn launch(
+        &self,
+        dir: &MachineDir,
+        spec: &MachineSpec,
+    ) -> Result<RunningProcess, DriverError> {
+        match self.observe(dir).await {
+            MachineState::Off => launch::launch(&self.programs, dir, spec).await,
+            state => Err(DriverError::AlreadyRunning { state }),
+        }
+    }
+
+    async fn observe(&self, dir: &MachineDir) -> MachineState {
+        observe::observe(dir).await
+    }
+
+    async fn pause(&self, dir: &MachineDir) -> Result<(), DriverError> {
+        connect(dir).await?.execute(qapi::qmp::stop {}).await?;
+        Ok(())
+    }
+
+    async fn resume(&self, dir: &MachineDir) -> Result<(), DriverError> {
+        connect(dir).await?.execute(qapi::qmp::cont {}).await?;
+        Ok(())
+    }
+
+    async fn power_button(&self, dir: &MachineDir) -> Result<(), DriverError> {
+        connect(dir)
+            .await?
+            .execute(qapi::qmp::system_powerdown {})
+            .await?;
+        Ok(())
+    }
+
+    async fn quit(&self, dir: &MachineDir, limit: Duration) -> Result<(), DriverError> {
+        let process = find(dir).await?;
+        let asked = async {
+            let mut monitor = connect(dir).await?;
+            monitor.execute(qapi::qmp::quit {}).await?;
+            monitor.closed().await;
+            Ok::<(), DriverError>(())
+        };
+        // What the monitor says matters only if there is no process to look at instead.
+        let asked = tokio::time::timeout(limit, asked).await;
+        let Some(process) = process else {
+            return match asked {
+                Ok(Ok(()) | Err(DriverError::NotRunning)) => clear(dir),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(DriverError::TimedOut {
+                    what: "quit",
+                    limit,
+                }),
+            };
+        };
+        // The connection closes a little before the process is gone.
+        let rest = if matches!(asked, Ok(Ok(()))) {
+            GREETING_LIMIT
+        } else {
+            Duration::ZERO
+        };
+        let failed = |source| DriverError::Io {
+            what: "end the process of",
+            path: dir.qemu_pid(),
+            source,
+        };
+        if !process.wait_gone(rest).await.map_err(failed)? {
+            tracing::warn!(pid = process.pid, machine = %dir.name(), "QEMU did not quit and is killed");
+            process.kill().map_err(failed)?;
+            if !process.wait_gone(KILL_LIMIT).await.map_err(failed)? {
+                return Err(DriverError::TimedOut {
+                    what: "end after being killed",
+                    limit: KILL_LIMIT,
+                });
+            }
+        }
+        clear(dir)
+    }
+
+    async fn wait_off(&self, dir: &MachineDir, limit: Duration) -> Result<(), DriverError> {
+        let late = DriverError::TimedOut { what: "end", limit };
+        if let Some(process) = find(dir).await? {
+            let failed = |source| DriverError::Io {
+                what: "wait for the process of",
+                path: dir.qemu_pid(),
+                source,
+            };
+            return if process.wait_gone(limit).await.map_err(failed)? {
+                clear(dir)
+            } else {
+                Err(late)
+            };
+        }
+        let mut monitor = match connect(dir).await {
+            Err(DriverError::NotRunning) => return clear(dir),
+            monitor => monitor?,
+        };
+        match tokio::time::timeout(limit, monitor.closed()).await {
+            Ok(()) => clear(dir),
+            Err(_) => Err(late),
+        }
+    }
+}
+
+/// Connects to the machine's monitor. Nobody there means that the machine is not running.
+async fn connect(dir: &MachineDir) -> Result<QmpClient, DriverError> {
+    QmpClient::connect(&dir.qmp()?, GREETING_LIMIT)
+        .await
+        .map_err(|error| {
+            if error.nobody_listens() {
+                DriverError::NotRunning
+            } else {
+                DriverError::Qmp(error)
+            }
+        })
+}
+
+/// The machine's process, if it lives.
+async fn find(dir: &MachineDir) -> Result<Option<QemuProcess>, DriverError> {
+    let failed = |source| DriverError::Io {
+        what: "look at the process of",
+        path: dir.qemu_pid(),
+        source,
+    };
+    QemuProcess::find(&dir.qemu_pid()).await.map_err(failed)
+}
+
+/// Removes what a process that is gone left behind.
+fn clear(dir: &MachineDir) -> Result<(), DriverError> {
+    let mut stale = vec![dir.qemu_pid()];
+    if let crate::qmp::QmpEndpoint::Unix(socket) = dir.qmp()? {
+        stale.push(socket);
+    }
+    for path in stale {
+        atomic::remove(&path).map_err(|source| DriverError::Io {
+            what: "remove",
+            path,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// A monitor that greets no more, for messages.
+fn is_silent(error: &QmpError) -> bool {
+    matches!(error, QmpError::TimedOut { .. })
+}

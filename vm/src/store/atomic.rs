@@ -1,0 +1,45 @@
+//! Files that are there whole or not at all, and readable by their owner only.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Makes a folder and its missing parents, each for its owner only (0700 on Unix). Folders that are
+/// there keep their mode.
+pub fn create_private_dirs(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Writes a file for its owner only (0600 on Unix): beside its place, to the disk, then moved over
+/// what was there. After an error the former file is still whole.
+pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".writing-")
+        .tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_dir(folder)
+}
+
+/// Makes the names in a folder survive a loss of power. Windows has no such call and needs none.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(path)?.sync_all()
+    } else {
+        Ok(())
+    }
+}
+
+/// Removes a file; one that is not there is no error.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
