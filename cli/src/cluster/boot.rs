@@ -1,0 +1,257 @@
+//! From a [`ClusterSpec`] to a booted machine whose agent answers.
+
+use super::identity::IdentityFiles;
+use super::record::{ClusterRecord, Endpoint};
+use super::spec::ClusterSpec;
+use super::{Cluster, agent_error, image};
+use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::settings::Settings;
+use coracle_iso::images::Image;
+use coracle_protocol::client::AgentClient;
+use coracle_protocol::guest::{FORMAT, GuestConfig, GuestNetwork, KubernetesConfig};
+use coracle_protocol::{AGENT_PORT, API_PORT, SSH_PORT, seed};
+use coracle_vm::address::{self, AddressError};
+use coracle_vm::spec::{Architecture, Disk, DiskFormat, DiskRole, Protocol};
+use coracle_vm::{
+    AcceleratorChoice, Boot, Driver as _, MachineDir, MachineName, MachineSpec, MachineState,
+    PortForward, UserNetwork,
+};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Host name and node name of every cluster.
+pub const NODE_NAME: &str = "coracle";
+/// The guest's address in QEMU's user network, and what is around it.
+const GUEST_NETWORK: GuestNetworkAddresses = GuestNetworkAddresses {
+    guest: Ipv4Addr::new(10, 0, 2, 15),
+    gateway: Ipv4Addr::new(10, 0, 2, 2),
+    dns: Ipv4Addr::new(10, 0, 2, 3),
+};
+/// Port of sshd on the cluster's address: 22 is not an ordinary user's.
+const HOST_SSH_PORT: u16 = 2222;
+/// How often the machine is looked at while its agent does not answer yet.
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
+
+struct GuestNetworkAddresses {
+    guest: Ipv4Addr,
+    gateway: Ipv4Addr,
+    dns: Ipv4Addr,
+}
+
+/// A free loopback address with the usual ports, or free ports on the only one.
+pub fn allocate(spec: &ClusterSpec, others: &[Endpoint]) -> Result<Endpoint> {
+    let is_free = |at: SocketAddr| address::check_free(at, Protocol::Tcp).is_ok();
+    let api_port = spec.api_port.unwrap_or(API_PORT);
+    let used: Vec<Ipv4Addr> = others
+        .iter()
+        .filter_map(|endpoint| match endpoint.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+        .collect();
+    if address::has_many_loopback_addresses() {
+        // A port that somebody else holds on every address is their choice to say, not to dodge.
+        let ports = [api_port, AGENT_PORT, HOST_SSH_PORT];
+        let found =
+            address::allocate(&used, &ports, is_free).map_err(|error| match spec.api_port {
+                Some(port) => Error::caused_by(
+                    ErrorId::PortTaken,
+                    format!("port {port} is in use on every loopback address"),
+                    &error,
+                ),
+                None => Error::from(error),
+            })?;
+        return Ok(Endpoint {
+            address: found.into(),
+            api_port,
+            agent_port: AGENT_PORT,
+            ssh_port: HOST_SSH_PORT,
+        });
+    }
+    let taken: Vec<u16> = others
+        .iter()
+        .flat_map(|endpoint| [endpoint.api_port, endpoint.agent_port, endpoint.ssh_port])
+        .collect();
+    let ports = address::allocate_ports(Ipv4Addr::LOCALHOST, 3, &taken, is_free)?;
+    let [free_api, agent_port, ssh_port] = ports[..] else {
+        return Err(Error::new(
+            ErrorId::Internal,
+            "three ports were asked for, and not given",
+        ));
+    };
+    if let Some(port) = spec.api_port {
+        address::check_free((Ipv4Addr::LOCALHOST, port).into(), Protocol::Tcp)?;
+    }
+    Ok(Endpoint {
+        address: Ipv4Addr::LOCALHOST.into(),
+        api_port: spec.api_port.unwrap_or(free_api),
+        agent_port,
+        ssh_port,
+    })
+}
+
+/// The machine of a new cluster.
+pub fn machine_spec(
+    name: &MachineName,
+    spec: &ClusterSpec,
+    image: &Image,
+    endpoint: &Endpoint,
+    dir: &MachineDir,
+) -> Result<MachineSpec> {
+    let cpus = coracle_vm::spec::cpus(spec.cpus)?;
+    let disk = |role, path, format, read_only, create| Disk {
+        role,
+        path,
+        format,
+        read_only,
+        create,
+    };
+    let layer = image::kubernetes_layer(image, &spec.kubernetes_version)?;
+    let forward = |port, guest| PortForward::tcp(SocketAddr::new(endpoint.address, port), guest);
+    Ok(MachineSpec {
+        name: name.clone(),
+        id: uuid::Uuid::new_v4(),
+        architecture: Architecture::of_host(),
+        cpus,
+        memory: spec.memory,
+        boot: Boot::DirectKernel {
+            kernel: image.kernel(),
+            initrd: image.initrd(),
+            command_line: "quiet panic=-1 random.trust_cpu=on".into(),
+        },
+        disks: vec![
+            disk(DiskRole::Root, image.root(), DiskFormat::Raw, true, None),
+            disk(DiskRole::Kubernetes, layer, DiskFormat::Raw, true, None),
+            disk(
+                DiskRole::Data,
+                dir.data_disk(),
+                DiskFormat::Qcow2,
+                false,
+                Some(spec.disk_size),
+            ),
+            disk(DiskRole::Seed, dir.seed_disk(), DiskFormat::Raw, true, None),
+        ],
+        network: UserNetwork {
+            forwards: vec![
+                forward(endpoint.api_port, API_PORT),
+                forward(endpoint.agent_port, AGENT_PORT),
+                forward(endpoint.ssh_port, SSH_PORT),
+            ],
+        },
+        generation_id: uuid::Uuid::new_v4(),
+        accelerator: AcceleratorChoice::Auto,
+        console: dir.serial_log(),
+    })
+}
+
+/// Makes identity and disks, where they are missing; writes the seed anew.
+pub async fn prepare(cluster: &Cluster) -> Result<()> {
+    let files = cluster.identity_files();
+    let record = cluster.record();
+    files.make(&record.spec, &record.endpoint, GUEST_NETWORK.guest)?;
+    let seed = seed::encode(&guest_config(record, &files)?).context(ErrorId::Internal, || {
+        "cannot write the machine's settings".into()
+    })?;
+    let path = cluster.dir().seed_disk();
+    coracle_vm::store::atomic::write(&path, &seed).context(ErrorId::Write, || {
+        format!("cannot write {}", path.display())
+    })?;
+    Ok(cluster
+        .driver()?
+        .prepare(cluster.dir(), cluster.machine_spec())
+        .await?)
+}
+
+fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestConfig> {
+    let spec = &record.spec;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Ok(GuestConfig {
+        format: FORMAT,
+        image_digest: record.image.clone(),
+        hostname: NODE_NAME.into(),
+        network: GuestNetwork {
+            address: GUEST_NETWORK.guest,
+            prefix: 24,
+            gateway: GUEST_NETWORK.gateway,
+            dns: vec![GUEST_NETWORK.dns.into()],
+        },
+        agent: files.agent_identity()?,
+        ssh: files.ssh_identity()?,
+        kubernetes: Some(KubernetesConfig {
+            version: spec.kubernetes_version.clone(),
+            service_cidr: spec.service_cidr.to_string(),
+            pod_cidr: spec.pod_cidr.to_string(),
+            dns_domain: spec.dns_domain.clone(),
+            dns_address: spec.dns_address(),
+            feature_gates: spec.feature_gates.clone(),
+            extra_args: spec.extra_args.clone(),
+            identity: files.cluster_identity()?,
+        }),
+        written_at_millis: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// Brings the machine to run, from whatever state it is in.
+pub async fn power_on(settings: &Settings, cluster: &Cluster) -> Result<()> {
+    match cluster.state().await? {
+        MachineState::Running | MachineState::Starting => Ok(()),
+        MachineState::Paused | MachineState::PausedDiskFull => {
+            Ok(cluster.driver()?.resume(cluster.dir()).await?)
+        }
+        MachineState::Off => crate::host_agent::spawn(settings, cluster.dir()).await,
+        MachineState::Broken { reason } => {
+            tracing::warn!(reason, "ending a hypervisor that does not answer");
+            cluster
+                .driver()?
+                .quit(cluster.dir(), Duration::from_secs(5))
+                .await?;
+            crate::host_agent::spawn(settings, cluster.dir()).await
+        }
+    }
+}
+
+/// Waits until the agent answers, as long as the machine lives; then steps its clock.
+pub async fn agent(cluster: &Cluster, limit: Duration) -> Result<AgentClient> {
+    let credentials = cluster.identity_files().agent_credentials()?;
+    let endpoint = cluster.agent_endpoint();
+    let agent = tokio::select! {
+        agent = AgentClient::connect_when_up(&endpoint, &credentials, limit) => agent.map_err(|error| agent_error(&error))?,
+        error = machine_ends(cluster) => return Err(error),
+    };
+    agent.set_clock(SystemTime::now()).await?;
+    Ok(agent)
+}
+
+/// Returns when the machine does not run any more, with its last words.
+pub async fn machine_ends(cluster: &Cluster) -> Error {
+    loop {
+        tokio::time::sleep(WATCH_PAUSE).await;
+        let state = match cluster.state().await {
+            Ok(MachineState::Running | MachineState::Starting) => continue,
+            Ok(state) => state,
+            Err(error) => return error,
+        };
+        let mut error = Error::new(
+            ErrorId::Machine,
+            format!("the machine is {state} before the cluster was ready"),
+        );
+        let console = std::fs::read(cluster.serial_log()).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console).into_owned();
+        let lines: Vec<_> = console
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect();
+        for line in &lines[lines.len().saturating_sub(5)..] {
+            error = error.because(format!("console: {}", line.trim_end()));
+        }
+        return error;
+    }
+}
+
+impl From<AddressError> for Error {
+    fn from(error: AddressError) -> Self {
+        Self::caused_by(ErrorId::PortTaken, error.to_string(), &error)
+    }
+}

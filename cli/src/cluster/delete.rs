@@ -1,0 +1,62 @@
+//! `delete`: the process, the kubeconfig entries, the files, in this order, so that a deletion
+//! that is cut off can be run again.
+
+use super::{LOCK_LIMIT, kubeconfig, lock, store};
+use crate::commands::App;
+use crate::error::{Context as _, ErrorId, Result};
+use crate::settings::Settings;
+use coracle_vm::program::Programs;
+use coracle_vm::{AnyDriver, Driver as _, DriverKind, Entry, MachineName, StoreError};
+use std::time::Duration;
+
+/// How long a hypervisor may take to end by itself.
+const QUIT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Deletes a cluster, whole or broken, running or not.
+pub async fn delete(app: &App, name: &MachineName) -> Result<()> {
+    let settings = &app.settings;
+    let store = store(settings);
+    if !store.exists(name) {
+        return Err(StoreError::NotFound { name: name.clone() }.into());
+    }
+    let lock = lock(settings, name, "coracle delete", LOCK_LIMIT).await?;
+    let entry = store
+        .find(name)?
+        .ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+    let kind = match &entry {
+        Entry::Whole(record) => record.driver,
+        // A folder whose record is lost can only have been made by the default driver, or by one
+        // that this build does not have.
+        Entry::Broken { .. } => DriverKind::Qemu,
+    };
+    let dir = store.machine_dir(name);
+    driver(settings, kind)?.quit(&dir, QUIT_LIMIT).await?;
+    if let Err(error) = kubeconfig::remove(settings, name, &entry) {
+        app.progress.warning(&format!(
+            "its kubeconfig context is left behind: {}",
+            error.message()
+        ));
+        for cause in error.causes() {
+            app.progress.warning(cause);
+        }
+    }
+    store.delete(lock)?;
+    forget_profile(settings, name)
+}
+
+fn driver(settings: &Settings, kind: DriverKind) -> Result<AnyDriver> {
+    let programs: Programs = settings.programs();
+    Ok(AnyDriver::new(kind, programs)?)
+}
+
+/// A deleted cluster is no longer the one that commands act on.
+fn forget_profile(settings: &Settings, name: &MachineName) -> Result<()> {
+    let file = settings.current_profile_file();
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    if text.trim() != name.as_str() {
+        return Ok(());
+    }
+    coracle_vm::store::atomic::remove(&file).context(ErrorId::Write, || {
+        format!("cannot remove {}", file.display())
+    })
+}

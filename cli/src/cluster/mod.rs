@@ -1,0 +1,317 @@
+//! Clusters: a machine (`vm`), an image (`iso`), a context (`kubeconfig`) and add-ons (`addons`)
+//! composed to one thing that a person starts and stops.
+//!
+//! ```text
+//!                start::start                     delete::delete
+//!   (nothing) ------------------> Ready <-----------------------------> (nothing)
+//!                                 |   ^
+//!                      stop::stop |   | start::start
+//!                                 v   |
+//!                                Stopped      also after kill -9 of the hypervisor
+//! ```
+//!
+//! A start that is cut off anywhere leaves a machine that the next start goes on with: every step
+//! asks what is there already. The steps are one table, [`steps::Step`].
+
+mod api;
+mod boot;
+pub mod delete;
+mod identity;
+pub mod image;
+mod kubeconfig;
+mod ready;
+mod record;
+pub mod spec;
+pub mod start;
+pub mod status;
+pub mod steps;
+pub mod stop;
+
+pub use identity::IdentityFiles;
+pub use kubeconfig::{check as check_kubeconfig, update_context};
+pub use record::{ClusterRecord, Endpoint};
+
+use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::settings::Settings;
+use coracle_protocol::client::{AgentClient, AgentEndpoint, ConnectError};
+use coracle_vm::program::Programs;
+use coracle_vm::{
+    AnyDriver, Driver as _, Entry, HostResources, MachineDir, MachineLock, MachineName,
+    MachineSpec, MachineState, Size, Store, StoreError,
+};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a command waits for another one that changes the same cluster.
+pub const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a command waits for the agent of a machine that runs.
+const AGENT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The store of machines.
+pub fn store(settings: &Settings) -> Store {
+    Store::new(&settings.home, &settings.runtime_dir)
+}
+
+/// Takes the right to change a cluster, or says who has it.
+pub async fn lock(
+    settings: &Settings,
+    name: &MachineName,
+    command: &str,
+    limit: Duration,
+) -> Result<MachineLock> {
+    prepare_home(settings)?;
+    Ok(store(settings).lock(name, command, limit).await?)
+}
+
+/// The state folder and the folder of the sockets, for their owner alone.
+fn prepare_home(settings: &Settings) -> Result<()> {
+    for folder in [&settings.home, &settings.runtime_dir] {
+        coracle_vm::store::atomic::create_private_dirs(folder).context(ErrorId::Write, || {
+            format!("cannot make the folder {}", folder.display())
+        })?;
+    }
+    owned_by_us(&settings.runtime_dir)
+}
+
+/// A folder below /tmp could have been made by somebody else first.
+#[cfg(unix)]
+fn owned_by_us(folder: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::symlink_metadata(folder).context(ErrorId::Write, || {
+        format!("cannot read {}", folder.display())
+    })?;
+    if meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorId::Write,
+        format!("{} belongs to somebody else", folder.display()),
+    )
+    .help("set CORACLE_HOME to a folder of your own with a short path"))
+}
+
+#[cfg(not(unix))]
+fn owned_by_us(_folder: &std::path::Path) -> Result<()> {
+    Ok(())
+}
+
+/// The host's processors, memory and free space where machines are kept.
+pub fn host_resources(settings: &Settings) -> Result<HostResources> {
+    coracle_vm::host::resources(&settings.home).context(ErrorId::Internal, || {
+        "cannot find out what this host has".into()
+    })
+}
+
+/// The host's memory.
+pub fn host_memory(settings: &Settings) -> Result<Size> {
+    Ok(host_resources(settings)?.memory_total)
+}
+
+/// The log of a machine's host agent.
+pub fn host_agent_log(dir: &MachineDir) -> PathBuf {
+    dir.path().join("host-agent.log")
+}
+
+/// A cluster whose records can be read.
+#[derive(Debug)]
+pub struct Cluster {
+    dir: MachineDir,
+    machine: coracle_vm::Record,
+    record: ClusterRecord,
+    programs: Programs,
+}
+
+/// What is found under a name.
+#[derive(Debug)]
+pub enum Found {
+    /// A cluster.
+    Whole(Box<Cluster>),
+    /// A folder whose record cannot be used; it can be deleted.
+    Broken {
+        /// Its name.
+        name: MachineName,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Found {
+    fn new(settings: &Settings, entry: Entry) -> Self {
+        match entry {
+            Entry::Broken { name, reason } => Self::Broken { name, reason },
+            Entry::Whole(machine) => {
+                let name = machine.spec.name.clone();
+                match Cluster::new(settings, *machine) {
+                    Ok(cluster) => Self::Whole(Box::new(cluster)),
+                    Err(error) => {
+                        let causes = error.causes().join("; ");
+                        Self::Broken {
+                            name,
+                            reason: format!("{}: {causes}", error.message()),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The cluster's name.
+    pub fn name(&self) -> &MachineName {
+        match self {
+            Self::Whole(cluster) => cluster.dir.name(),
+            Self::Broken { name, .. } => name,
+        }
+    }
+
+    /// The cluster, unless it is broken.
+    pub fn whole(&self) -> Option<&Cluster> {
+        match self {
+            Self::Whole(cluster) => Some(cluster),
+            Self::Broken { .. } => None,
+        }
+    }
+
+    /// The cluster, unless it is broken.
+    pub fn into_whole(self) -> Option<Cluster> {
+        match self {
+            Self::Whole(cluster) => Some(*cluster),
+            Self::Broken { .. } => None,
+        }
+    }
+}
+
+impl Cluster {
+    fn new(settings: &Settings, machine: coracle_vm::Record) -> Result<Self> {
+        Ok(Self {
+            dir: store(settings).machine_dir(&machine.spec.name),
+            record: ClusterRecord::decode(&machine.cluster)?,
+            machine,
+            programs: settings.programs(),
+        })
+    }
+
+    /// The cluster of the current profile; it has to be there and whole.
+    pub fn find(settings: &Settings) -> Result<Self> {
+        let machine = store(settings).get(&settings.profile)?;
+        Self::new(settings, machine)
+    }
+
+    /// The cluster of the current profile; it has to be there.
+    pub fn find_even_if_broken(settings: &Settings) -> Result<Found> {
+        let name = &settings.profile;
+        let entry = store(settings)
+            .find(name)?
+            .ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+        Ok(Found::new(settings, entry))
+    }
+
+    /// All clusters, by name.
+    pub fn all(settings: &Settings) -> Result<Vec<Found>> {
+        let entries = store(settings).list()?;
+        Ok(entries
+            .into_iter()
+            .map(|entry| Found::new(settings, entry))
+            .collect())
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &MachineDir {
+        &self.dir
+    }
+
+    /// What is kept about it.
+    pub fn record(&self) -> &ClusterRecord {
+        &self.record
+    }
+
+    /// Its machine.
+    pub fn machine_spec(&self) -> &MachineSpec {
+        &self.machine.spec
+    }
+
+    /// Where the host reaches it.
+    pub fn endpoint(&self) -> Endpoint {
+        self.record.endpoint
+    }
+
+    /// The paths of its identity.
+    pub fn identity_files(&self) -> IdentityFiles {
+        IdentityFiles::new(self.dir.identity())
+    }
+
+    /// The console's log.
+    pub fn serial_log(&self) -> PathBuf {
+        self.dir.serial_log()
+    }
+
+    /// Its driver.
+    pub fn driver(&self) -> Result<AnyDriver> {
+        Ok(AnyDriver::new(self.machine.driver, self.programs.clone())?)
+    }
+
+    /// What its machine is doing.
+    pub async fn state(&self) -> Result<MachineState> {
+        Ok(self.driver()?.observe(&self.dir).await)
+    }
+
+    /// Fails unless the machine runs.
+    pub async fn require_running(&self) -> Result<()> {
+        match self.state().await? {
+            MachineState::Running => Ok(()),
+            state => Err(Error::new(
+                ErrorId::MachineNotRunning,
+                format!(
+                    "the cluster \"{}\" is not running: its machine is {state}",
+                    self.dir.name()
+                ),
+            )),
+        }
+    }
+
+    /// A connection to the machine's agent, or why there is none.
+    pub async fn agent(&self) -> Result<AgentClient> {
+        self.agent_within(AGENT_LIMIT).await
+    }
+
+    /// As [`Self::agent`], for at most `limit`.
+    pub async fn agent_within(&self, limit: Duration) -> Result<AgentClient> {
+        let credentials = self.identity_files().agent_credentials()?;
+        match AgentClient::connect(&self.agent_endpoint(), &credentials, limit).await {
+            Ok(agent) => Ok(agent),
+            Err(error) => {
+                self.require_running().await?;
+                Err(agent_error(&error))
+            }
+        }
+    }
+
+    fn agent_endpoint(&self) -> AgentEndpoint {
+        AgentEndpoint::Tcp(self.record.endpoint.agent())
+    }
+
+    /// A client of its Kubernetes API.
+    fn api(&self) -> Result<kube::Client> {
+        let files = self.identity_files();
+        let (authority, certificate, key) = (
+            identity::read(&files.cluster_ca())?,
+            identity::read(&files.admin())?,
+            identity::read(&files.admin_key())?,
+        );
+        let credentials = api::ApiCredentials {
+            authority: &authority,
+            certificate: &certificate,
+            key: &key,
+        };
+        api::client(&self.record.endpoint.server(), credentials)
+    }
+}
+
+fn agent_error(error: &ConnectError) -> Error {
+    let id = match error {
+        ConnectError::TimedOut { .. }
+        | ConnectError::Refused { .. }
+        | ConnectError::Closed { .. } => ErrorId::GuestTimeout,
+        _ => ErrorId::Guest,
+    };
+    Error::caused_by(id, error.to_string(), error)
+}

@@ -1,0 +1,86 @@
+//! What Coracle keeps about a cluster beside its machine: the opaque part of `machine.json`.
+
+use super::spec::ClusterSpec;
+use crate::error::{Context as _, Error, ErrorId, Result};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+
+/// The format that this version writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// A cluster as it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ClusterRecord {
+    /// [`FORMAT`] of the writer.
+    pub format: u32,
+    /// What it was asked to be.
+    pub spec: ClusterSpec,
+    /// Digest of the image that it boots, `sha256:HEX`.
+    pub image: String,
+    /// Where the host reaches it.
+    pub endpoint: Endpoint,
+    /// What stood in the kubeconfig before its context; None before that was written.
+    pub former_kubeconfig: Option<coracle_kubeconfig::Former>,
+}
+
+/// The cluster's ports on a loopback address of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Endpoint {
+    /// The address, which `coracle ip` prints.
+    pub address: IpAddr,
+    /// Port of the Kubernetes API.
+    pub api_port: u16,
+    /// Port of the machine's agent.
+    pub agent_port: u16,
+    /// Port of sshd.
+    pub ssh_port: u16,
+}
+
+impl Endpoint {
+    /// The Kubernetes API's socket address.
+    pub fn api(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.api_port)
+    }
+
+    /// The agent's socket address.
+    pub fn agent(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.agent_port)
+    }
+
+    /// The URL for a kubeconfig.
+    pub fn server(&self) -> String {
+        format!("https://{}", self.api())
+    }
+}
+
+impl ClusterRecord {
+    /// Reads the opaque part of `machine.json`.
+    pub fn decode(value: &serde_json::Value) -> Result<Self> {
+        let broken = |reason: String| {
+            Error::new(
+                ErrorId::MachineBroken,
+                "the machine's record does not describe a cluster",
+            )
+            .because(reason)
+        };
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(format) if format == u64::from(FORMAT) => {}
+            Some(format) => {
+                return Err(broken(format!(
+                    "it has format {format}, this version reads {FORMAT}"
+                )));
+            }
+            None => return Err(broken("it has no format".into())),
+        }
+        serde_json::from_value(value.clone()).map_err(|error| broken(error.to_string()))
+    }
+
+    /// The opaque part of `machine.json`.
+    pub fn encode(&self) -> Result<serde_json::Value> {
+        serde_json::to_value(self).context(ErrorId::Internal, || {
+            "cannot write the machine's record".into()
+        })
+    }
+}

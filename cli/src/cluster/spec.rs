@@ -1,0 +1,589 @@
+//! [`ClusterSpec`]: what a cluster is to be, checked once, from [`ClusterOptions`].
+
+use crate::error::{Error, ErrorId, Result};
+use crate::options::ClusterOptions;
+use coracle_vm::{DriverKind, Size};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// Kubernetes when none is asked for.
+pub const DEFAULT_KUBERNETES_VERSION: &str = "v1.37.2";
+/// The least memory that a control plane, DNS and a pod fit into.
+pub const LEAST_MEMORY_MIB: u64 = 1800;
+/// The least disk that images and a small volume fit into.
+pub const LEAST_DISK_MIB: u64 = 2048;
+const DEFAULT_MEMORY_MIB: u64 = 4096;
+const DEFAULT_DISK_MIB: u64 = 20 * 1024;
+const DEFAULT_CPUS: u32 = 2;
+const POD_CIDR: &str = "10.244.0.0/16";
+const DEFAULT_SERVICE_CIDR: &str = "10.96.0.0/12";
+const DEFAULT_WAIT: Duration = Duration::from_secs(6 * 60);
+const DEFAULT_CERTIFICATE_VALIDITY: Duration = Duration::from_secs(3 * 365 * 24 * 3600);
+/// Components that take flags from `--extra-config`.
+const COMPONENTS: &[&str] = &[
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+];
+
+/// What defines a cluster and is kept with it: changing any of it takes a new machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ClusterSpec {
+    /// The hypervisor.
+    pub driver: DriverKind,
+    /// CPUs of the machine.
+    pub cpus: u32,
+    /// Memory of the machine.
+    pub memory: Size,
+    /// Largest size of the data disk.
+    pub disk_size: Size,
+    /// Upstream's version, such as `v1.37.2`.
+    pub kubernetes_version: String,
+    /// CIDR of Service addresses.
+    pub service_cidr: Ipv4Net,
+    /// CIDR of pod addresses.
+    pub pod_cidr: Ipv4Net,
+    /// DNS domain.
+    pub dns_domain: String,
+    /// Feature gates of all components.
+    pub feature_gates: BTreeMap<String, bool>,
+    /// Flags by component and name.
+    pub extra_args: BTreeMap<String, BTreeMap<String, String>>,
+    /// Port of the API on the cluster's address; None for the usual one.
+    pub api_port: Option<u16>,
+    /// Further names in the serving certificate.
+    pub api_names: Vec<String>,
+    /// Further addresses in the serving certificate.
+    pub api_addresses: Vec<IpAddr>,
+    /// How long certificates are valid, in seconds.
+    pub certificate_seconds: u64,
+    /// Add-ons beyond the ones that every cluster has.
+    pub addons: BTreeSet<String>,
+    /// Whether the kubeconfig holds certificates rather than their paths.
+    pub embed_certs: bool,
+}
+
+/// What holds for one start only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartOptions {
+    /// Leave the kubeconfig's current context.
+    pub keep_context: bool,
+    /// What must be ready before the command returns.
+    pub wait: BTreeSet<Wait>,
+    /// For how long, over all of it.
+    pub wait_limit: Duration,
+}
+
+/// What `start` may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// The API answers.
+    ApiServer,
+    /// The node is Ready.
+    Node,
+    /// CoreDNS is available.
+    Dns,
+    /// The provisioner of the default StorageClass is available.
+    Storage,
+}
+
+impl Wait {
+    const ALL: [(&'static str, Self); 4] = [
+        ("apiserver", Self::ApiServer),
+        ("node", Self::Node),
+        ("dns", Self::Dns),
+        ("storage", Self::Storage),
+    ];
+}
+
+impl ClusterSpec {
+    /// Fills in defaults and checks every value by itself; the host is checked elsewhere.
+    pub fn new(options: &ClusterOptions, host_memory: Size) -> Result<Self> {
+        if let Some(nodes) = options.nodes.filter(|nodes| *nodes != 1) {
+            return Err(Error::new(
+                ErrorId::Usage,
+                format!("--nodes {nodes}: a cluster has exactly one node"),
+            )
+            .help("leave out --nodes; several clusters side by side have a profile each (-p)"));
+        }
+        if let Some(runtime) = options
+            .container_runtime
+            .as_deref()
+            .filter(|runtime| *runtime != "containerd")
+        {
+            return Err(usage(
+                "container-runtime",
+                runtime,
+                "the runtime is containerd; docker uses the same image store",
+            ));
+        }
+        let service_cidr: Ipv4Net = options
+            .service_cluster_ip_range
+            .as_deref()
+            .unwrap_or(DEFAULT_SERVICE_CIDR)
+            .parse()
+            .map_err(|_| {
+                usage(
+                    "service-cluster-ip-range",
+                    options
+                        .service_cluster_ip_range
+                        .as_deref()
+                        .unwrap_or_default(),
+                    "write an IPv4 CIDR such as 10.96.0.0/12",
+                )
+            })?;
+        let pod_cidr: Ipv4Net = POD_CIDR
+            .parse()
+            .map_err(|_| Error::new(ErrorId::Internal, "the pod CIDR is not one"))?;
+        if !(8..=28).contains(&service_cidr.prefix_len()) || overlaps(service_cidr, pod_cidr) {
+            return Err(usage(
+                "service-cluster-ip-range",
+                &service_cidr.to_string(),
+                "take a prefix of 8 to 28 bits that does not overlap the pods' 10.244.0.0/16",
+            ));
+        }
+        let dns_domain = options
+            .dns_domain
+            .clone()
+            .unwrap_or_else(|| "cluster.local".into());
+        if !is_dns_name(&dns_domain) {
+            return Err(usage(
+                "dns-domain",
+                &dns_domain,
+                "write a DNS name such as cluster.local",
+            ));
+        }
+        for name in options.apiserver_names.iter().flatten() {
+            if !is_dns_name(name.strip_prefix("*.").unwrap_or(name)) {
+                return Err(usage(
+                    "apiserver-names",
+                    name,
+                    "write DNS names, separated by commas",
+                ));
+            }
+        }
+        if options.apiserver_port.is_some_and(|port| port == 0) {
+            return Err(usage("apiserver-port", "0", "take a port from 1 to 65535"));
+        }
+        let driver = match options.driver.as_deref() {
+            None => DriverKind::Qemu,
+            Some(name) => name.parse().map_err(Error::from)?,
+        };
+        Ok(Self {
+            driver,
+            cpus: options.cpus.unwrap_or(DEFAULT_CPUS),
+            memory: options
+                .memory
+                .unwrap_or_else(|| default_memory(host_memory)),
+            disk_size: options
+                .disk_size
+                .unwrap_or(Size::from_mib(DEFAULT_DISK_MIB)),
+            kubernetes_version: kubernetes_version(options.kubernetes_version.as_deref())?,
+            service_cidr: service_cidr.trunc(),
+            pod_cidr,
+            dns_domain,
+            feature_gates: feature_gates(options.feature_gates.as_deref())?,
+            extra_args: extra_args(options.extra_config.as_deref().unwrap_or_default())?,
+            api_port: options.apiserver_port,
+            api_names: options.apiserver_names.clone().unwrap_or_default(),
+            api_addresses: options.apiserver_ips.clone().unwrap_or_default(),
+            certificate_seconds: match options.cert_expiration.as_deref() {
+                None => DEFAULT_CERTIFICATE_VALIDITY,
+                Some(text) => duration("cert-expiration", text)?.max(Duration::from_secs(3600)),
+            }
+            .as_secs(),
+            addons: options.addons.iter().flatten().cloned().collect(),
+            embed_certs: options.embed_certs.unwrap_or(false),
+        })
+    }
+
+    /// The address of `svc/kubernetes`.
+    pub fn api_service_address(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.service_cidr.network()) + 1)
+    }
+
+    /// The address of the cluster's DNS.
+    pub fn dns_address(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.service_cidr.network()) + 10)
+    }
+
+    /// How long certificates are valid.
+    pub fn certificate_validity(&self) -> Duration {
+        Duration::from_secs(self.certificate_seconds)
+    }
+
+    /// The settings that `options` asks for and that this cluster has otherwise: name, what it
+    /// has, what was asked.
+    pub fn differences(
+        &self,
+        options: &ClusterOptions,
+        host_memory: Size,
+    ) -> Result<Vec<(String, String, String)>> {
+        let asked = Self::new(&options.clone().or(self.as_options()), host_memory)?;
+        let (have, want) = (self.as_options().to_map()?, asked.as_options().to_map()?);
+        let text = |value: Option<&serde_json::Value>| match value {
+            None => "the default".to_owned(),
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        Ok(ClusterOptions::names()
+            .into_iter()
+            .filter(|name| have.get(name) != want.get(name))
+            .map(|name| (name.clone(), text(have.get(&name)), text(want.get(&name))))
+            .collect())
+    }
+
+    /// This cluster's settings in the form in which they come in. Add-ons and the form of the
+    /// kubeconfig are left out: they can change at any start.
+    fn as_options(&self) -> ClusterOptions {
+        let some_list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
+        ClusterOptions {
+            driver: Some(self.driver.to_string()),
+            kubernetes_version: Some(self.kubernetes_version.clone()),
+            cpus: Some(self.cpus),
+            memory: Some(self.memory),
+            disk_size: Some(self.disk_size),
+            apiserver_port: self.api_port,
+            apiserver_names: some_list(&self.api_names),
+            apiserver_ips: (!self.api_addresses.is_empty()).then(|| self.api_addresses.clone()),
+            service_cluster_ip_range: Some(self.service_cidr.to_string()),
+            dns_domain: Some(self.dns_domain.clone()),
+            feature_gates: (!self.feature_gates.is_empty()).then(|| {
+                self.feature_gates
+                    .iter()
+                    .map(|(gate, on)| format!("{gate}={on}"))
+                    .collect::<Vec<_>>()
+                    .join(",")
+            }),
+            extra_config: some_list(
+                &self
+                    .extra_args
+                    .iter()
+                    .flat_map(|(component, args)| {
+                        args.iter()
+                            .map(move |(key, value)| format!("{component}.{key}={value}"))
+                    })
+                    .collect::<Vec<_>>(),
+            ),
+            cert_expiration: Some(format!("{}s", self.certificate_seconds)),
+            ..ClusterOptions::default()
+        }
+    }
+}
+
+/// The settings of a cluster for which nothing was asked.
+pub fn defaults(host_memory: Size) -> Result<ClusterOptions> {
+    Ok(ClusterSpec::new(&ClusterOptions::default(), host_memory)?.as_options())
+}
+
+impl StartOptions {
+    /// Fills in defaults and checks.
+    pub fn new(options: &ClusterOptions) -> Result<Self> {
+        let everything = || Wait::ALL.iter().map(|(_, wait)| *wait).collect();
+        let wait = match options.wait.as_deref() {
+            None => everything(),
+            Some([word]) if word == "all" || word == "true" => everything(),
+            Some([word]) if word == "none" || word == "false" => BTreeSet::new(),
+            Some(words) => words
+                .iter()
+                .map(|word| {
+                    Wait::ALL
+                        .iter()
+                        .find(|(name, _)| name == word)
+                        .map(|(_, wait)| *wait)
+                        .ok_or_else(|| {
+                            usage(
+                                "wait",
+                                word,
+                                "write all, none, or some of apiserver,node,dns,storage",
+                            )
+                        })
+                })
+                .collect::<Result<_>>()?,
+        };
+        Ok(Self {
+            keep_context: options.keep_context.unwrap_or(false),
+            wait,
+            wait_limit: options
+                .wait_timeout
+                .as_deref()
+                .map_or(Ok(DEFAULT_WAIT), |text| duration("wait-timeout", text))?,
+        })
+    }
+}
+
+/// A duration as flags take it: `90s`, `6m`, `1h30m`, `365d`, `500ms`.
+pub fn duration(flag: &str, text: &str) -> Result<Duration> {
+    let malformed = || {
+        usage(
+            flag,
+            text,
+            "write a duration such as 90s, 6m, 1h30m or 365d",
+        )
+    };
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .filter(|at| *at > 0)
+            .ok_or_else(malformed)?;
+        let (number, tail) = rest.split_at(digits);
+        let unit = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit);
+        let number: u64 = number.parse().map_err(|_| malformed())?;
+        let millis: u64 = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(malformed()),
+        };
+        total = number
+            .checked_mul(millis)
+            .and_then(|millis| total.checked_add(Duration::from_millis(millis)))
+            .filter(|total| total.as_secs() <= 100 * 365 * 86_400)
+            .ok_or_else(malformed)?;
+        rest = tail;
+    }
+    if text.is_empty() {
+        Err(malformed())
+    } else {
+        Ok(total)
+    }
+}
+
+fn default_memory(host: Size) -> Size {
+    let half = host.mib() / 2;
+    Size::from_mib(DEFAULT_MEMORY_MIB.min(half.max(LEAST_MEMORY_MIB)))
+}
+
+fn kubernetes_version(text: Option<&str>) -> Result<String> {
+    let text = match text {
+        None | Some("stable" | "latest" | "") => return Ok(DEFAULT_KUBERNETES_VERSION.into()),
+        Some(text) => text,
+    };
+    let bare = text.strip_prefix('v').unwrap_or(text);
+    let parts: Vec<_> = bare.split('.').collect();
+    let numeric = parts
+        .iter()
+        .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit()));
+    match parts.len() {
+        3 if numeric => Ok(format!("v{bare}")),
+        2 if numeric && DEFAULT_KUBERNETES_VERSION.starts_with(&format!("v{bare}.")) => {
+            Ok(DEFAULT_KUBERNETES_VERSION.into())
+        }
+        _ => Err(usage(
+            "kubernetes-version",
+            text,
+            "write a version such as v1.37.2, or stable",
+        )),
+    }
+}
+
+fn feature_gates(text: Option<&str>) -> Result<BTreeMap<String, bool>> {
+    text.unwrap_or_default()
+        .split(',')
+        .filter(|gate| !gate.is_empty())
+        .map(|gate| {
+            gate.split_once('=')
+                .and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+                .filter(|(name, _)| {
+                    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric())
+                })
+                .ok_or_else(|| {
+                    usage(
+                        "feature-gates",
+                        gate,
+                        "write Name=true or Name=false, separated by commas",
+                    )
+                })
+        })
+        .collect()
+}
+
+fn extra_args(list: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
+    let mut all: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for text in list {
+        let (component, key, value) = text
+            .split_once('=')
+            .and_then(|(path, value)| {
+                path.split_once('.')
+                    .map(|(component, key)| (component, key, value))
+            })
+            .filter(|(_, key, _)| !key.is_empty())
+            .ok_or_else(|| {
+                usage(
+                    "extra-config",
+                    text,
+                    "write COMPONENT.KEY=VALUE, such as kubelet.max-pods=50",
+                )
+            })?;
+        // Minikube's short names for the components.
+        let component = match component {
+            "apiserver" => "kube-apiserver",
+            "controller-manager" => "kube-controller-manager",
+            "scheduler" => "kube-scheduler",
+            other => other,
+        };
+        if !COMPONENTS.contains(&component) {
+            return Err(usage(
+                "extra-config",
+                text,
+                &format!("the components are {}", COMPONENTS.join(", ")),
+            ));
+        }
+        all.entry(component.to_owned())
+            .or_default()
+            .insert(key.to_owned(), value.to_owned());
+    }
+    Ok(all)
+}
+
+fn overlaps(a: Ipv4Net, b: Ipv4Net) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+fn is_dns_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 253
+        && text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        })
+}
+
+fn usage(flag: &str, value: &str, help: &str) -> Error {
+    Error::new(ErrorId::Usage, format!("--{flag} {value:?} is not valid")).help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Size {
+        Size::from_mib(16 * 1024)
+    }
+
+    #[test]
+    fn defaults_are_a_whole_cluster() {
+        let spec = ClusterSpec::new(&ClusterOptions::default(), host()).unwrap();
+        assert_eq!(spec.memory, Size::from_mib(4096));
+        assert_eq!(spec.api_service_address(), Ipv4Addr::new(10, 96, 0, 1));
+        assert_eq!(spec.dns_address(), Ipv4Addr::new(10, 96, 0, 10));
+        let small = ClusterSpec::new(&ClusterOptions::default(), Size::from_mib(6000)).unwrap();
+        assert_eq!(small.memory, Size::from_mib(3000));
+    }
+
+    #[test]
+    fn the_same_settings_again_are_no_difference_and_others_are_named() {
+        let spec = ClusterSpec::new(&ClusterOptions::default(), host()).unwrap();
+        assert_eq!(
+            spec.differences(&ClusterOptions::default(), host())
+                .unwrap(),
+            []
+        );
+        let same = ClusterOptions {
+            cpus: Some(2),
+            memory: Some("4096mb".parse().unwrap()),
+            ..Default::default()
+        };
+        assert_eq!(spec.differences(&same, host()).unwrap(), []);
+        let other = ClusterOptions {
+            cpus: Some(3),
+            dns_domain: Some("a.b".into()),
+            ..Default::default()
+        };
+        let names: Vec<_> = spec
+            .differences(&other, host())
+            .unwrap()
+            .into_iter()
+            .map(|(name, ..)| name)
+            .collect();
+        assert_eq!(names, ["cpus", "dns-domain"]);
+    }
+
+    #[test]
+    fn malformed_values_are_usage_errors() {
+        let cases = [
+            ClusterOptions {
+                nodes: Some(3),
+                ..Default::default()
+            },
+            ClusterOptions {
+                container_runtime: Some("cri-o".into()),
+                ..Default::default()
+            },
+            ClusterOptions {
+                service_cluster_ip_range: Some("10.244.1.0/24".into()),
+                ..Default::default()
+            },
+            ClusterOptions {
+                service_cluster_ip_range: Some("ten".into()),
+                ..Default::default()
+            },
+            ClusterOptions {
+                dns_domain: Some("-x".into()),
+                ..Default::default()
+            },
+            ClusterOptions {
+                kubernetes_version: Some("1.x".into()),
+                ..Default::default()
+            },
+            ClusterOptions {
+                feature_gates: Some("A=perhaps".into()),
+                ..Default::default()
+            },
+            ClusterOptions {
+                extra_config: Some(vec!["kublet.x=1".into()]),
+                ..Default::default()
+            },
+            ClusterOptions {
+                cert_expiration: Some("soon".into()),
+                ..Default::default()
+            },
+        ];
+        for options in cases {
+            let error = ClusterSpec::new(&options, host()).unwrap_err();
+            assert_eq!(error.exit_code(), 14, "{options:?}: {error:?}");
+        }
+        let wait = ClusterOptions {
+            wait: Some(vec!["everything".into()]),
+            ..Default::default()
+        };
+        assert_eq!(StartOptions::new(&wait).unwrap_err().exit_code(), 14);
+    }
+
+    #[test]
+    fn durations_and_versions() {
+        assert_eq!(duration("x", "1h30m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(duration("x", "500ms").unwrap(), Duration::from_millis(500));
+        for bad in ["", "m", "5", "5y", "99999999999999999999s", "40000d"] {
+            assert!(duration("x", bad).is_err(), "{bad}");
+        }
+        assert_eq!(kubernetes_version(Some("1.37.2")).unwrap(), "v1.37.2");
+        assert_eq!(kubernetes_version(Some("v1.37")).unwrap(), "v1.37.2");
+    }
+
+    #[test]
+    fn extra_config_reaches_the_component() {
+        let list = ["apiserver.v=4".to_owned(), "kubelet.max-pods=50".to_owned()];
+        let all = extra_args(&list).unwrap();
+        assert_eq!(all["kube-apiserver"]["v"], "4");
+        assert_eq!(all["kubelet"]["max-pods"], "50");
+    }
+}

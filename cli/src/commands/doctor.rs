@@ -1,0 +1,221 @@
+//! `coracle doctor`.
+
+use super::App;
+use crate::cluster::{self, Cluster};
+use crate::error::{Error, ErrorId, Result};
+use crate::settings::Output;
+use coracle_vm::spec::Architecture;
+use coracle_vm::{AcceleratorChoice, AnyDriver, Driver as _, DriverKind};
+use serde::Serialize;
+
+/// Check this host, and say what to do
+///
+/// The exit code is 0 when a cluster can be started here, even if something could be better.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Compare every file of every image with its digest too
+    #[arg(long)]
+    deep: bool,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Finding {
+    check: &'static str,
+    verdict: Verdict,
+    finding: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    help: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+enum Verdict {
+    Ok,
+    Warning,
+    Problem,
+}
+
+impl Args {
+    pub async fn run(self, app: &App) -> Result<u8> {
+        let mut findings = vec![
+            driver(app).await,
+            resources(app),
+            image(app, self.deep).await,
+            kubeconfig(app),
+        ];
+        findings.push(program(
+            app,
+            "ssh",
+            "coracle ssh needs it",
+            "install OpenSSH's client",
+        ));
+        findings.push(program(
+            app,
+            "kubectl",
+            "coracle kubectl works without it",
+            "install kubectl, or link coracle under that name",
+        ));
+        findings.extend(clusters(app)?);
+        let failed = findings
+            .iter()
+            .find(|finding| finding.verdict == Verdict::Problem)
+            .is_some();
+        crate::print::value(self.output, &findings, |findings| {
+            findings.iter().map(line).collect()
+        })?;
+        Ok(if failed {
+            ErrorId::Driver.entry().exit_code
+        } else {
+            0
+        })
+    }
+}
+
+fn line(finding: &Finding) -> String {
+    let word = match finding.verdict {
+        Verdict::Ok => "ok",
+        Verdict::Warning => "warning",
+        Verdict::Problem => "problem",
+    };
+    let help = if finding.help.is_empty() {
+        String::new()
+    } else {
+        format!("{:20}help: {}\n", "", finding.help)
+    };
+    format!("{word:8} {:10} {}\n{help}", finding.check, finding.finding)
+}
+
+fn ok(check: &'static str, finding: impl Into<String>) -> Finding {
+    Finding {
+        check,
+        verdict: Verdict::Ok,
+        finding: finding.into(),
+        help: String::new(),
+    }
+}
+
+fn problem(check: &'static str, error: &Error) -> Finding {
+    let causes: Vec<_> = std::iter::once(error.message())
+        .chain(error.causes().iter().map(String::as_str))
+        .collect();
+    let help = error.advice("coracle").unwrap_or_default();
+    Finding {
+        check,
+        verdict: Verdict::Problem,
+        finding: causes.join(": "),
+        help,
+    }
+}
+
+async fn driver(app: &App) -> Finding {
+    let probed = async {
+        let driver = AnyDriver::new(DriverKind::Qemu, app.settings.programs())?;
+        Ok(driver
+            .probe(AcceleratorChoice::Auto, Architecture::of_host())
+            .await?)
+    };
+    match probed.await {
+        Err(error) => problem("driver", &error),
+        Ok(facts) => {
+            let text = format!(
+                "{} {} ({})",
+                facts.kind,
+                facts.version,
+                facts.program.display()
+            );
+            if facts.verdict.accelerator.is_hardware() {
+                return ok("driver", format!("{text} with {}", facts.verdict.reason));
+            }
+            Finding {
+                check: "driver",
+                verdict: Verdict::Warning,
+                finding: format!("{text}: {}", facts.verdict.reason),
+                help: "switch hardware virtualisation on in the firmware or the outer hypervisor"
+                    .into(),
+            }
+        }
+    }
+}
+
+fn resources(app: &App) -> Finding {
+    match cluster::host_resources(&app.settings) {
+        Err(error) => problem("host", &error),
+        Ok(host) => ok(
+            "host",
+            format!(
+                "{} CPUs, {} of memory ({} free), {} of disk free at {}",
+                host.cpus,
+                host.memory_total,
+                host.memory_available,
+                host.disk_free,
+                host.disk_path.display()
+            ),
+        ),
+    }
+}
+
+async fn image(app: &App, deep: bool) -> Finding {
+    let settings = app.settings.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let image = cluster::image::current(&settings)?;
+        if deep {
+            cluster::image::verify(&settings, &image)?;
+        } else {
+            coracle_iso::images::Store::new(&settings.home).check_sizes(&image)?;
+        }
+        Ok::<_, Error>(image)
+    });
+    match looked.await {
+        Ok(Ok(image)) => ok(
+            "image",
+            format!(
+                "{} with Kubernetes {}",
+                image.digest(),
+                image.index().default_kubernetes
+            ),
+        ),
+        Ok(Err(error)) => problem("image", &error),
+        Err(error) => problem(
+            "image",
+            &Error::caused_by(ErrorId::Internal, "the check ended early", &error),
+        ),
+    }
+}
+
+fn kubeconfig(app: &App) -> Finding {
+    match cluster::check_kubeconfig(&app.settings) {
+        Ok(()) => ok("kubeconfig", "can be read"),
+        Err(error) => problem("kubeconfig", &error),
+    }
+}
+
+fn program(app: &App, name: &'static str, why: &str, help: &str) -> Finding {
+    match app.settings.find_program(name) {
+        Some(path) => ok(name, path.display().to_string()),
+        None => Finding {
+            check: name,
+            verdict: Verdict::Warning,
+            finding: format!("is not installed; {why}"),
+            help: help.into(),
+        },
+    }
+}
+
+fn clusters(app: &App) -> Result<Vec<Finding>> {
+    let broken = |found: cluster::Found| match found {
+        cluster::Found::Whole(_) => None,
+        cluster::Found::Broken { name, reason } => Some(Finding {
+            check: "cluster",
+            verdict: Verdict::Warning,
+            finding: format!("{name} is broken: {reason}"),
+            help: format!("`coracle delete -p {name}` removes it"),
+        }),
+    };
+    Ok(Cluster::all(&app.settings)?
+        .into_iter()
+        .filter_map(broken)
+        .collect())
+}

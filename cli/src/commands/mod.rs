@@ -1,0 +1,134 @@
+//! The subcommands, one file each; the doc comment of its `Args` is its help.
+
+mod completion;
+mod config;
+mod cp;
+mod delete;
+mod doctor;
+mod host_agent;
+mod image;
+mod image_build;
+mod ip;
+pub mod kubectl;
+mod list;
+mod logs;
+mod options;
+mod profile;
+mod ssh;
+mod start;
+mod status;
+mod stop;
+mod update_context;
+mod version;
+
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::settings::{GlobalOptions, Settings};
+
+/// A real, single-node Kubernetes in a lightweight VM, from one command.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "coracle",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Start with `coracle start`; then kubectl works. CORACLE_HOME moves all state to another folder."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalOptions,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command gets.
+#[derive(Debug)]
+pub struct App {
+    pub settings: Settings,
+    pub progress: Progress,
+}
+
+macro_rules! commands {
+    ($($(#[$attribute:meta])* $variant:ident($module:ident::$args:ident),)*) => {
+        #[derive(Debug, clap::Subcommand)]
+        // One value a process: its size does not matter.
+        #[allow(clippy::large_enum_variant)]
+        pub enum Command {
+            $($(#[$attribute])* $variant($module::$args),)*
+        }
+
+        impl Command {
+            /// Runs the command; the number is the process's exit code.
+            pub async fn run(self, app: &App) -> Result<u8> {
+                match self {
+                    $(Self::$variant(args) => Box::pin(args.run(app)).await,)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    #[command(visible_alias = "create")]
+    Start(start::Args),
+    Stop(stop::Args),
+    #[command(visible_alias = "rm")]
+    Delete(delete::Args),
+    Status(status::Args),
+    #[command(visible_alias = "ls")]
+    List(list::Args),
+    Profile(profile::Args),
+    UpdateContext(update_context::Args),
+    Ip(ip::Args),
+    Ssh(ssh::Args),
+    SshKey(ssh::KeyArgs),
+    SshHost(ssh::HostArgs),
+    Cp(cp::Args),
+    Kubectl(kubectl::Args),
+    Logs(logs::Args),
+    Image(image::Args),
+    Config(config::Args),
+    Completion(completion::Args),
+    Version(version::Args),
+    Options(options::Args),
+    Doctor(doctor::Args),
+    ImageBuild(image_build::Args),
+    #[command(hide = true)]
+    HostAgent(host_agent::Args),
+}
+
+impl Command {
+    /// Whether stdout carries CloudEvents.
+    pub fn prints_events(&self) -> bool {
+        match self {
+            Self::Start(args) => args.prints_events(),
+            Self::ImageBuild(args) => args.prints_events(),
+            _ => false,
+        }
+    }
+
+    /// Commands whose child gets Ctrl-C itself, or that end by it as they should.
+    pub fn handles_interrupts(&self) -> bool {
+        matches!(self, Self::Kubectl(_) | Self::Ssh(_) | Self::HostAgent(_))
+    }
+
+    /// What an interrupted command leaves, and how to go on.
+    pub fn what_is_left(&self, app: &App) -> String {
+        let profile = &app.settings.profile;
+        match self {
+            Self::Start(_) => {
+                format!(
+                    "`coracle start -p {profile}` goes on from here; `coracle delete -p {profile}` removes what is there"
+                )
+            }
+            Self::Stop(_) => {
+                format!("it may still be stopping: `coracle status -p {profile}` tells")
+            }
+            Self::Delete(_) => format!("`coracle delete -p {profile}` removes the rest"),
+            Self::ImageBuild(_) => {
+                "`coracle image-build` goes on from the parts that are done".into()
+            }
+            _ => "nothing was changed that the next command cannot go on from".into(),
+        }
+    }
+}

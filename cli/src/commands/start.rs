@@ -1,0 +1,106 @@
+//! `coracle start`.
+
+use super::App;
+use crate::cluster::spec::StartOptions;
+use crate::cluster::start::{Outcome, start};
+use crate::error::{ErrorId, Result};
+use crate::options::ClusterOptions;
+use crate::progress::{Style, seconds};
+use crate::settings::Output;
+use std::path::PathBuf;
+
+/// Start a cluster: make it when it is not there, wake it when it is stopped
+///
+/// Ends when the cluster is ready and kubectl's current context is it. On a running cluster it
+/// changes nothing. Flags win over CORACLE_* variables, those over a cluster file, that over
+/// `coracle config`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    options: ClusterOptions,
+    /// A cluster file: the names of these flags as YAML keys
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove a cluster that could not be made
+    #[arg(long)]
+    delete_on_failure: bool,
+    /// How to report: text or json (CloudEvents, one a line)
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl Args {
+    /// Whether stdout carries CloudEvents.
+    pub fn prints_events(&self) -> bool {
+        self.output == Output::Json
+    }
+
+    pub async fn run(self, app: &App) -> Result<u8> {
+        let file = match &self.file {
+            Some(file) => ClusterOptions::read(file, true)?,
+            None => ClusterOptions::default(),
+        };
+        let kept = ClusterOptions::read(&app.settings.config_file(), false)?;
+        // What belongs to an existing cluster is compared with what was asked for this time;
+        // settings kept by `config` are for new clusters only.
+        let asked = self.options.or(file);
+        let start_options = StartOptions::new(&asked.clone().or(kept.clone()))?;
+        let outcome = start(app, &asked, &kept, &start_options, self.dry_run).await;
+        match outcome {
+            Ok(outcome) => {
+                said(app, &outcome);
+                Ok(0)
+            }
+            Err(error) => {
+                // Never a cluster that was there before, nor one that another command holds.
+                let ours = self.delete_on_failure && error.id() != ErrorId::LockBusy;
+                if ours && crate::cluster::start::made_by_this_start(&app.settings) {
+                    app.progress.abandon_step();
+                    app.progress
+                        .info("removing the cluster that could not be made");
+                    crate::cluster::delete::delete(app, &app.settings.profile).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn said(app: &App, outcome: &Outcome) {
+    let profile = &app.settings.profile;
+    let took = seconds(app.progress.elapsed());
+    match outcome {
+        Outcome::WouldDo(text) => crate::print::stdout(text),
+        Outcome::WasRunning => app.progress.info(&format!(
+            "{profile} is running already; nothing was changed"
+        )),
+        Outcome::Ready {
+            version,
+            address,
+            current,
+        } => {
+            app.progress.info(&format!(
+                "{profile} is ready after {took}: Kubernetes {version} at {address}"
+            ));
+            if matches!(app.progress.style(), Style::Json) {
+                return;
+            }
+            let flag = if profile.as_str() == "coracle" {
+                String::new()
+            } else {
+                format!(" -p {profile}")
+            };
+            if *current {
+                app.progress.info(&format!("kubectl now acts on it: kubectl get nodes (or: coracle kubectl{flag} -- get nodes)"));
+            } else {
+                app.progress.info(&format!(
+                    "kubectl reaches it with: kubectl --context {profile} get nodes"
+                ));
+            }
+            app.progress.info(&format!("a shell inside: coracle ssh{flag}   stop: coracle stop{flag}   remove: coracle delete{flag}"));
+        }
+    }
+}

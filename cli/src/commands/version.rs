@@ -1,0 +1,94 @@
+//! `coracle version`.
+
+use super::App;
+use crate::cluster::Cluster;
+use crate::error::Result;
+use crate::settings::Output;
+
+/// Print versions
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this program's
+    #[arg(long)]
+    client: bool,
+    /// Only this program's version number
+    #[arg(long)]
+    short: bool,
+    /// How to print them
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Versions {
+    coracle_version: &'static str,
+    default_kubernetes_version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<ClusterVersions>,
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ClusterVersions {
+    kubernetes: String,
+    kernel: String,
+    agent: String,
+    image: String,
+}
+
+impl Args {
+    pub async fn run(self, app: &App) -> Result<u8> {
+        let coracle_version = env!("CARGO_PKG_VERSION");
+        if self.short {
+            crate::print::line(format!("v{coracle_version}"));
+            return Ok(0);
+        }
+        let cluster = if self.client {
+            None
+        } else {
+            of_cluster(app).await
+        };
+        let versions = Versions {
+            coracle_version,
+            default_kubernetes_version: crate::cluster::spec::DEFAULT_KUBERNETES_VERSION,
+            cluster,
+        };
+        crate::print::value(self.output, &versions, |versions| {
+            let mut text = format!(
+                "coracle v{}\ndefault Kubernetes {}\n",
+                versions.coracle_version, versions.default_kubernetes_version
+            );
+            if let Some(cluster) = &versions.cluster {
+                text.push_str(&format!(
+                    "cluster {}: Kubernetes {}, Linux {}, agent v{}, image {}\n",
+                    app.settings.profile,
+                    cluster.kubernetes,
+                    cluster.kernel,
+                    cluster.agent,
+                    cluster.image
+                ));
+            }
+            text
+        })?;
+        Ok(0)
+    }
+}
+
+/// A cluster that does not answer has no versions to tell; that is no error here.
+async fn of_cluster(app: &App) -> Option<ClusterVersions> {
+    let info = Cluster::find(&app.settings)
+        .ok()?
+        .agent()
+        .await
+        .ok()?
+        .info()
+        .await
+        .ok()?;
+    Some(ClusterVersions {
+        kubernetes: info.kubernetes_version,
+        kernel: info.kernel_release,
+        agent: info.agent_version,
+        image: info.image_digest,
+    })
+}

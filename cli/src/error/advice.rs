@@ -1,0 +1,116 @@
+//! The leaves' typed errors turned into ids and advice, in one place.
+
+use super::{Error, ErrorId};
+use coracle_addons::{ApplyError, WaitError};
+use coracle_protocol::client::AgentError;
+use coracle_vm::driver::UnknownDriver;
+use coracle_vm::{DriverError, SpecError, StoreError};
+
+impl From<SpecError> for Error {
+    fn from(error: SpecError) -> Self {
+        let id = match &error {
+            SpecError::NoCpus | SpecError::TooManyCpus { .. } => ErrorId::HostCpus,
+            SpecError::TooLittleMemory { .. }
+            | SpecError::TooMuchMemory { .. }
+            | SpecError::MemoryNotWhole { .. } => ErrorId::HostMemory,
+            SpecError::TooSmallDisk { .. } | SpecError::TooLargeDisk { .. } => ErrorId::HostStorage,
+            _ => ErrorId::Machine,
+        };
+        Self::caused_by(id, error.to_string(), &error)
+    }
+}
+
+impl From<UnknownDriver> for Error {
+    fn from(error: UnknownDriver) -> Self {
+        Self::new(ErrorId::DriverUnknown, error.to_string())
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let id = match &error {
+            StoreError::NotFound { .. } => ErrorId::MachineNotFound,
+            StoreError::Exists { .. } => ErrorId::MachineSettings,
+            StoreError::Broken { .. } => ErrorId::MachineBroken,
+            StoreError::Locked { .. } => ErrorId::LockBusy,
+            StoreError::Io { source, .. } if is_full(source) => ErrorId::HostStorage,
+            StoreError::Io { .. } => ErrorId::Write,
+            _ => ErrorId::Internal,
+        };
+        Self::caused_by(id, error.to_string(), &error)
+    }
+}
+
+impl From<DriverError> for Error {
+    fn from(error: DriverError) -> Self {
+        let id = match &error {
+            DriverError::Unsupported { .. } | DriverError::Unable { .. } => {
+                ErrorId::DriverUnsupported
+            }
+            DriverError::NotInstalled { .. } => ErrorId::DriverNotInstalled,
+            DriverError::Accelerator(_) | DriverError::KvmPermission { .. } => {
+                ErrorId::DriverPermission
+            }
+            DriverError::MissingFile { .. } => ErrorId::ImageDamaged,
+            DriverError::AlreadyRunning { .. } | DriverError::DiskInUse { .. } => ErrorId::LockBusy,
+            DriverError::NotRunning => ErrorId::MachineNotRunning,
+            DriverError::PortTaken { .. } | DriverError::PortForbidden { .. } => ErrorId::PortTaken,
+            DriverError::NoSpace { .. } => ErrorId::HostStorage,
+            DriverError::NoMemory { .. } => ErrorId::HostMemory,
+            DriverError::TimedOut { .. } => ErrorId::MachineTimeout,
+            DriverError::Io { source, .. } if is_full(source) => ErrorId::HostStorage,
+            _ => ErrorId::Driver,
+        };
+        let mut told = Self::caused_by(id, error.to_string(), &error);
+        match &error {
+            DriverError::NotInstalled { install, .. } => told = told.help(install.clone()),
+            DriverError::LaunchFailed { last_lines, .. } => {
+                for line in last_lines {
+                    told = told.because(line);
+                }
+            }
+            DriverError::PortTaken { detail, .. }
+            | DriverError::PortForbidden { detail, .. }
+            | DriverError::KvmPermission { detail }
+            | DriverError::NoSpace { detail }
+            | DriverError::NoMemory { detail, .. }
+            | DriverError::DiskInUse { detail } => told = told.because(detail),
+            _ => {}
+        }
+        told
+    }
+}
+
+impl From<AgentError> for Error {
+    fn from(error: AgentError) -> Self {
+        let id = match &error {
+            AgentError::NotFound(_) => ErrorId::GuestNotFound,
+            AgentError::TimedOut { .. } | AgentError::NotReady { .. } => ErrorId::GuestTimeout,
+            AgentError::Invalid(_) => ErrorId::Usage,
+            _ => ErrorId::Guest,
+        };
+        Self::caused_by(id, error.to_string(), &error)
+    }
+}
+
+impl From<ApplyError> for Error {
+    fn from(error: ApplyError) -> Self {
+        Self::caused_by(ErrorId::Addon, error.to_string(), &error)
+    }
+}
+
+impl From<WaitError> for Error {
+    fn from(error: WaitError) -> Self {
+        let mut told = Self::caused_by(ErrorId::AddonTimeout, error.to_string(), &error);
+        if let WaitError::TimedOut(report) | WaitError::Failed(report) = &error {
+            for line in report.pods.iter().chain(&report.events) {
+                told = told.because(line);
+            }
+        }
+        told
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::StorageFull
+}

@@ -1,0 +1,184 @@
+//! The host agent: one background process per running cluster.
+//!
+//! It is the hypervisor's parent, so that the machine outlives the command that started it, and
+//! so that somebody is there to say how it ended. The command that starts a cluster spawns this
+//! program once more under a hidden name and reads one line from it: that the machine runs, or
+//! why it does not.
+//!
+//! ```text
+//! coracle start --spawn--> coracle host-agent --launch--> hypervisor
+//!       ^                         |    ^                      |
+//!       +--- one line: Report ----+    +---- how it ended ----+
+//! ```
+
+use crate::cluster;
+use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::settings::Settings;
+use coracle_vm::{Driver as _, MachineDir};
+use serde::{Deserialize, Serialize};
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::AsyncBufReadExt as _;
+
+/// How long a hypervisor may take until it answers; far beyond what any was seen to need.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
+/// The log is begun anew when it has grown beyond this many bytes.
+const LONGEST_LOG: u64 = 1 << 20;
+
+/// The one line that a host agent writes to its parent.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Report {
+    /// The machine runs.
+    Running,
+    /// The hypervisor could not be started: an [`Error`], taken apart.
+    Failed {
+        name: String,
+        message: String,
+        causes: Vec<String>,
+    },
+}
+
+/// Starts a host agent for the machine and returns when the machine runs. The caller holds the
+/// machine's lock.
+pub async fn spawn(settings: &Settings, dir: &MachineDir) -> Result<()> {
+    let log_path = cluster::host_agent_log(dir);
+    let failed = || format!("cannot start the host agent ({})", log_path.display());
+    let log = open_log(&log_path).context(ErrorId::Write, failed)?;
+    let mut child = tokio::process::Command::new(&settings.executable)
+        .arg("host-agent")
+        .arg("--profile")
+        .arg(dir.name().as_str())
+        .env("CORACLE_HOME", &settings.home)
+        .env_remove("CORACLE_FAULT")
+        .current_dir(&settings.home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(log))
+        .kill_on_drop(false)
+        .spawn()
+        .context(ErrorId::Machine, failed)?;
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| Error::new(ErrorId::Internal, failed()))?;
+    let mut lines = tokio::io::BufReader::new(stdout).lines();
+    let line = tokio::time::timeout(LAUNCH_LIMIT, lines.next_line())
+        .await
+        .map_err(|_| {
+            Error::new(
+                ErrorId::MachineTimeout,
+                "the hypervisor did not start in time",
+            )
+            .because(failed())
+        })?;
+    let line = line.context(ErrorId::Machine, failed)?.ok_or_else(|| {
+        Error::new(
+            ErrorId::Machine,
+            "the host agent ended before the machine ran",
+        )
+        .because(last_line(&log_path).unwrap_or_default())
+    })?;
+    match serde_json::from_str(&line).context(ErrorId::Internal, failed)? {
+        Report::Running => Ok(()),
+        Report::Failed {
+            name,
+            message,
+            causes,
+        } => {
+            let id = ErrorId::from_name(&name).unwrap_or(ErrorId::Machine);
+            Err(causes
+                .into_iter()
+                .fold(Error::new(id, message), Error::because))
+        }
+    }
+}
+
+/// What the hidden command does: launches the machine, reports, and waits for its end.
+pub async fn serve(settings: &Settings) -> Result<u8> {
+    leave_terminal();
+    let launched = launch(settings).await;
+    let report = match &launched {
+        Ok(_) => Report::Running,
+        Err(error) => Report::Failed {
+            name: error.id().entry().name.to_owned(),
+            message: error.message().to_owned(),
+            causes: error.causes().to_vec(),
+        },
+    };
+    let line =
+        serde_json::to_string(&report).context(ErrorId::Internal, || "cannot report".into())?;
+    // The parent may be gone: the machine goes on without it.
+    let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
+    let mut process = match launched {
+        Ok(process) => process,
+        Err(error) => {
+            log(&error.render(settings.profile.as_str()));
+            return Ok(error.exit_code());
+        }
+    };
+    log(&format!("the machine runs as process {}", process.pid));
+    let status = process.wait().await;
+    match status {
+        Ok(status) => log(&format!("the machine ended: {status}")),
+        Err(error) => log(&format!("lost the machine's process: {error}")),
+    }
+    Ok(0)
+}
+
+async fn launch(settings: &Settings) -> Result<coracle_vm::RunningProcess> {
+    let cluster = cluster::Cluster::find(settings)?;
+    Ok(cluster
+        .driver()?
+        .launch(cluster.dir(), cluster.machine_spec())
+        .await?)
+}
+
+/// A session of its own: neither Ctrl-C nor the end of the terminal reaches it.
+#[cfg(unix)]
+fn leave_terminal() {
+    // Fails only where it leads a group already, and then it has left.
+    let _ = rustix::process::setsid();
+}
+
+#[cfg(not(unix))]
+fn leave_terminal() {}
+
+fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
+    let too_long = std::fs::metadata(path).is_ok_and(|meta| meta.len() > LONGEST_LOG);
+    let mut options = OpenOptions::new();
+    options
+        .create(true)
+        .write(true)
+        .append(!too_long)
+        .truncate(too_long);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn last_line(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .map(str::to_owned)
+}
+
+/// Writes a line to the log, which is standard error.
+fn log(text: &str) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let time = time::OffsetDateTime::from_unix_timestamp(i64::try_from(now.as_secs()).unwrap_or(0))
+        .ok()
+        .and_then(|time| {
+            time.format(&time::format_description::well_known::Rfc3339)
+                .ok()
+        })
+        .unwrap_or_default();
+    crate::print::stderr(&format!("{time} {}\n", text.trim_end()));
+}

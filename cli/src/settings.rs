@@ -1,0 +1,275 @@
+//! Where things are and how to talk, resolved once from argv and the environment.
+//!
+//! This is the only place that reads the environment, except for the `CORACLE_*` variables that
+//! stand beside a flag in [`crate::options`] (clap reads those).
+
+use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::progress::Style;
+use coracle_vm::MachineName;
+use coracle_vm::program::Programs;
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+/// Longest folder in which the sockets of a machine still fit into 104 bytes.
+const LONGEST_SOCKET_FOLDER: usize = 60;
+
+/// How the result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Output {
+    /// For a person.
+    #[default]
+    Text,
+    /// For a program.
+    Json,
+    /// For a program that prefers YAML.
+    Yaml,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GlobalOptions {
+    /// The cluster to act on
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "CORACLE_PROFILE"
+    )]
+    pub profile: Option<MachineName>,
+    /// Say less: no progress on stderr
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// Everything about the surroundings that a command may want to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// State folder: `CORACLE_HOME`, or the platform's data folder.
+    pub home: PathBuf,
+    /// Folder of the sockets; short enough for a socket's path.
+    pub runtime_dir: PathBuf,
+    /// The user's own home folder.
+    pub user_home: PathBuf,
+    /// The cluster to act on.
+    pub profile: MachineName,
+    /// `$KUBECONFIG`, unparsed.
+    pub kubeconfig: Option<OsString>,
+    /// How progress is shown.
+    pub style: Style,
+    /// Where to stop on purpose, for tests of the next start.
+    pub fault: Option<Fault>,
+    /// This program.
+    pub executable: PathBuf,
+}
+
+/// `CORACLE_FAULT=kill:STEP` or `interrupt:STEP`: what tests do to a command at a named step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What happens.
+    pub kind: FaultKind,
+    /// The id of the step at which it happens.
+    pub step: String,
+}
+
+/// The ways in which a command can be ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// As `kill -9` does: nothing is cleaned up.
+    Kill,
+    /// As Ctrl-C does.
+    Interrupt,
+}
+
+impl Settings {
+    /// Reads the environment; `json` is whether the command's result is JSON events.
+    pub fn resolve(global: &GlobalOptions, json_events: bool) -> Result<Self> {
+        let directories = directories::BaseDirs::new().ok_or_else(|| {
+            Error::new(ErrorId::ConfigInvalid, "there is no home folder: set HOME")
+        })?;
+        let user_home = directories.home_dir().to_owned();
+        let home = match std::env::var_os("CORACLE_HOME").filter(|value| !value.is_empty()) {
+            Some(value) => std::path::absolute(&value).context(ErrorId::ConfigInvalid, || {
+                "CORACLE_HOME is not a usable path".into()
+            })?,
+            None => directories.data_dir().join("coracle"),
+        };
+        let runtime_dir = socket_folder(&home, directories.runtime_dir());
+        let profile = match &global.profile {
+            Some(profile) => profile.clone(),
+            None => current_profile(&home)?,
+        };
+        let executable = std::env::current_exe().context(ErrorId::Internal, || {
+            "cannot find the path of this program".into()
+        })?;
+        Ok(Self {
+            runtime_dir,
+            user_home,
+            profile,
+            kubeconfig: std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()),
+            style: style(global.quiet, json_events),
+            fault: fault(std::env::var("CORACLE_FAULT").ok().as_deref())?,
+            executable,
+            home,
+        })
+    }
+
+    /// The file of the current profile's name.
+    pub fn current_profile_file(&self) -> PathBuf {
+        current_profile_file(&self.home)
+    }
+
+    /// The settings file of `coracle config`.
+    pub fn config_file(&self) -> PathBuf {
+        self.home.join("config.yaml")
+    }
+
+    /// Where the drivers look for their programs; `CORACLE_QEMU` names another QEMU.
+    pub fn programs(&self) -> Programs {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        Programs {
+            search_path: std::env::split_paths(&path).collect(),
+            qemu: std::env::var_os("CORACLE_QEMU").map(PathBuf::from),
+            ..Programs::default()
+        }
+    }
+
+    /// The path of a program that the host provides, if it is on the PATH.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH")?;
+        let own = std::fs::canonicalize(&self.executable).ok();
+        std::env::split_paths(&path)
+            .map(|folder| folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
+            .filter(|file| file.is_file())
+            // A link of this very program named kubectl is not the host's kubectl.
+            .find(|file| own.is_none() || std::fs::canonicalize(file).ok() != own)
+    }
+}
+
+fn current_profile_file(home: &Path) -> PathBuf {
+    home.join("profile")
+}
+
+fn current_profile(home: &Path) -> Result<MachineName> {
+    let file = current_profile_file(home);
+    match std::fs::read_to_string(&file) {
+        Ok(text) => text.trim().parse().map_err(|error| {
+            Error::caused_by(
+                ErrorId::ConfigInvalid,
+                format!("{} holds no profile name", file.display()),
+                &error,
+            )
+            .help("choose one with `coracle profile NAME`")
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => default_profile(),
+        Err(error) => Err(Error::caused_by(
+            ErrorId::Write,
+            format!("cannot read {}", file.display()),
+            &error,
+        )),
+    }
+}
+
+/// The profile when none was ever chosen.
+pub const DEFAULT_PROFILE: &str = "coracle";
+
+fn default_profile() -> Result<MachineName> {
+    MachineName::new(DEFAULT_PROFILE).context(ErrorId::Internal, || {
+        "the default profile's name is not one".into()
+    })
+}
+
+/// Sockets live below the state folder where their paths fit, else in the user's runtime folder,
+/// else in a folder of the user's own below /tmp, named after the state folder.
+fn socket_folder(home: &Path, runtime: Option<&Path>) -> PathBuf {
+    let inside = home.join("run");
+    if inside.as_os_str().len() <= LONGEST_SOCKET_FOLDER || cfg!(windows) {
+        return inside;
+    }
+    let name = format!(
+        "coracle-{:016x}",
+        fnv1a(home.as_os_str().as_encoded_bytes())
+    );
+    match runtime {
+        Some(runtime) => runtime.join(name),
+        None => Path::new("/tmp").join(name),
+    }
+}
+
+/// A stable hash that only has to tell state folders apart (FNV-1a, 64 bits).
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+fn style(quiet: bool, json_events: bool) -> Style {
+    if json_events {
+        Style::Json
+    } else if quiet {
+        Style::Quiet
+    } else if std::io::stderr().is_terminal() {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Style::Terminal { color: !plain }
+    } else {
+        Style::Plain
+    }
+}
+
+fn fault(text: Option<&str>) -> Result<Option<Fault>> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let parsed = text.split_once(':').and_then(|(kind, step)| {
+        let kind = match kind {
+            "kill" => FaultKind::Kill,
+            "interrupt" => FaultKind::Interrupt,
+            _ => return None,
+        };
+        crate::cluster::steps::Step::from_id(step).map(|step| Fault {
+            kind,
+            step: step.id().to_owned(),
+        })
+    });
+    parsed.map(Some).ok_or_else(|| {
+        Error::new(
+            ErrorId::Usage,
+            format!("CORACLE_FAULT={text} names no fault and step"),
+        )
+        .help("write kill:STEP or interrupt:STEP with a step of `coracle start`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_stay_short_however_deep_the_state_folder_is() {
+        let deep = PathBuf::from("/home/somebody").join("a".repeat(90));
+        assert_eq!(socket_folder(Path::new("/h"), None), Path::new("/h/run"));
+        assert!(socket_folder(&deep, None).as_os_str().len() <= LONGEST_SOCKET_FOLDER);
+        assert!(
+            socket_folder(&deep, Some(Path::new("/run/user/1000"))).starts_with("/run/user/1000")
+        );
+        assert_ne!(
+            socket_folder(&deep, None),
+            socket_folder(&deep.join("b"), None)
+        );
+    }
+
+    #[test]
+    fn a_fault_names_a_step_that_exists() {
+        assert!(fault(Some("kill:nowhere")).is_err());
+        assert!(fault(Some("boot")).is_err());
+        assert_eq!(fault(None).unwrap(), None);
+        assert_eq!(
+            fault(Some("kill:boot")).unwrap(),
+            Some(Fault {
+                kind: FaultKind::Kill,
+                step: "boot".into()
+            })
+        );
+    }
+}
