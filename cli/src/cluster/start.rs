@@ -316,7 +316,7 @@ async fn is_ready(settings: &Settings, cluster: &Cluster, options: &StartOptions
 
 fn describe(name: &MachineName, plan: &Plan) -> Result<String> {
     let (verb, spec) = match plan {
-        Plan::New(spec) => ("would make", spec),
+        Plan::New(spec) => ("would make", spec.as_ref()),
         Plan::Existing(cluster) => ("would start", &cluster.record().spec),
     };
     let yaml = serde_yaml::to_string(spec)
