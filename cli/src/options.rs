@@ -9,6 +9,48 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+/// A [`Size`] as people write it: text such as `4g` in flags and files, never a count of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "AmountText")]
+pub struct Amount(pub Size);
+
+/// YAML reads `4096` as a number; it means what the flag's `4096` means.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AmountText {
+    Text(String),
+    Number(u64),
+}
+
+impl TryFrom<AmountText> for Amount {
+    type Error = coracle_vm::size::SizeError;
+
+    fn try_from(text: AmountText) -> std::result::Result<Self, Self::Error> {
+        match text {
+            AmountText::Text(text) => text.parse(),
+            AmountText::Number(number) => number.to_string().parse(),
+        }
+    }
+}
+
+impl From<Amount> for String {
+    fn from(Amount(size): Amount) -> Self {
+        // Anything but whole MiB would be rounded for display.
+        match size.bytes().is_multiple_of(1 << 20) {
+            true => size.to_string(),
+            false => format!("{} B", size.bytes()),
+        }
+    }
+}
+
+impl std::str::FromStr for Amount {
+    type Err = coracle_vm::size::SizeError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
 macro_rules! options {
     ($(
         $(#[doc = $doc:literal])+
@@ -55,10 +97,10 @@ options! {
     cpus: u32,
     /// Memory of the machine, such as 4g, 4096mb or 4Gi
     [long, value_name = "SIZE", env = "CORACLE_MEMORY"]
-    memory: Size,
+    memory: Amount,
     /// Largest size of the machine's disk; it takes what is used
     [long, value_name = "SIZE", env = "CORACLE_DISK_SIZE"]
-    disk_size: Size,
+    disk_size: Amount,
     /// Container runtime: containerd
     [long, value_name = "NAME", env = "CORACLE_CONTAINER_RUNTIME"]
     container_runtime: String,
@@ -187,6 +229,19 @@ mod tests {
         assert_eq!(merged.cpus, Some(4));
         assert_eq!(merged.memory, Some("3g".parse().unwrap()));
         assert_eq!(merged.disk_size, None);
+    }
+
+    #[test]
+    fn sizes_in_files_are_what_flags_take() {
+        let file: ClusterOptions = serde_yaml::from_str("memory: 3g\ndisk-size: 4096").unwrap();
+        assert_eq!(file.memory, Some("3g".parse().unwrap()));
+        assert_eq!(file.disk_size, Some("4g".parse().unwrap()));
+        let again: ClusterOptions =
+            serde_yaml::from_str(&serde_yaml::to_string(&file).unwrap()).unwrap();
+        assert_eq!(again, file);
+        let odd = Amount(Size::from_bytes((3 << 30) + 512));
+        assert_eq!(String::from(odd).parse::<Amount>().unwrap(), odd);
+        assert!(serde_yaml::from_str::<ClusterOptions>("memry: 3g").is_err());
     }
 
     #[test]

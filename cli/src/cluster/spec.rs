@@ -1,7 +1,7 @@
 //! [`ClusterSpec`]: what a cluster is to be, checked once, from [`ClusterOptions`].
 
 use crate::error::{Error, ErrorId, Result};
-use crate::options::ClusterOptions;
+use crate::options::{Amount, ClusterOptions};
 use coracle_vm::{DriverKind, Size};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -181,10 +181,10 @@ impl ClusterSpec {
             cpus: options.cpus.unwrap_or(DEFAULT_CPUS),
             memory: options
                 .memory
-                .unwrap_or_else(|| default_memory(host_memory)),
+                .map_or_else(|| default_memory(host_memory), |Amount(size)| size),
             disk_size: options
                 .disk_size
-                .unwrap_or(Size::from_mib(DEFAULT_DISK_MIB)),
+                .map_or(Size::from_mib(DEFAULT_DISK_MIB), |Amount(size)| size),
             kubernetes_version: kubernetes_version(options.kubernetes_version.as_deref())?,
             service_cidr: service_cidr.trunc(),
             pod_cidr,
@@ -248,8 +248,8 @@ impl ClusterSpec {
             driver: Some(self.driver.to_string()),
             kubernetes_version: Some(self.kubernetes_version.clone()),
             cpus: Some(self.cpus),
-            memory: Some(self.memory),
-            disk_size: Some(self.disk_size),
+            memory: Some(Amount(self.memory)),
+            disk_size: Some(Amount(self.disk_size)),
             apiserver_port: self.api_port,
             apiserver_names: some_list(&self.api_names),
             apiserver_ips: (!self.api_addresses.is_empty()).then(|| self.api_addresses.clone()),
