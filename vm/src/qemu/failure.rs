@@ -68,3 +68,79 @@ fn detail(line: &str) -> String {
         .trim()
         .to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::accelerator::AcceleratorChoice;
+    use crate::name::MachineName;
+    use crate::size::Size;
+    use crate::spec::{Architecture, Boot, PortForward, UserNetwork, cpus};
+
+    fn spec(forwards: Vec<PortForward>) -> MachineSpec {
+        MachineSpec {
+            name: MachineName::new("dev").unwrap(),
+            id: Uuid::nil(),
+            architecture: Architecture::X86_64,
+            cpus: cpus(1).unwrap(),
+            memory: Size::from_gib(3),
+            boot: Boot::Firmware,
+            disks: Vec::new(),
+            network: UserNetwork { forwards },
+            generation_id: Uuid::nil(),
+            accelerator: AcceleratorChoice::Auto,
+            console: "/c".into(),
+        }
+    }
+
+    fn cause(line: &str, spec: &MachineSpec) -> Option<DriverError> {
+        recognise(&["something before".to_owned(), line.to_owned()], spec)
+    }
+
+    /// Lines as QEMU 7.2 wrote them.
+    #[test]
+    fn known_causes_have_names() {
+        let spec = spec(Vec::new());
+        let kvm = "2026-11-23T21:00:00.000000Z qemu-system-x86_64: Could not access KVM kernel module: Permission denied";
+        assert!(
+            matches!(cause(kvm, &spec), Some(DriverError::KvmPermission { detail }) if detail.starts_with("Could not"))
+        );
+        let memory = "qemu-system-x86_64: cannot set up guest memory 'mem': Cannot allocate memory";
+        assert!(
+            matches!(cause(memory, &spec), Some(DriverError::NoMemory { asked, .. }) if asked == spec.memory)
+        );
+        let lock =
+            "qemu-system-x86_64: -device virtio-blk-pci,drive=data: Failed to get \"write\" lock";
+        assert!(matches!(
+            cause(lock, &spec),
+            Some(DriverError::DiskInUse { .. })
+        ));
+        let space =
+            "qemu-system-x86_64: -pidfile x: cannot create PID file: No space left on device";
+        assert!(matches!(
+            cause(space, &spec),
+            Some(DriverError::NoSpace { .. })
+        ));
+        assert!(cause("qemu-system-x86_64: could not load PC BIOS 'x'", &spec).is_none());
+    }
+
+    #[test]
+    fn a_forward_that_failed_names_its_own_address() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = held.local_addr().unwrap();
+        let spec = spec(vec![
+            PortForward::tcp("127.0.0.1:1".parse().unwrap(), 22),
+            PortForward::tcp(taken, 6443),
+        ]);
+        let line = format!(
+            "qemu-system-x86_64: -netdev x: Could not set up host forwarding rule 'tcp:{taken}-:6443'"
+        );
+        assert!(
+            matches!(cause(&line, &spec), Some(DriverError::PortTaken { address, .. }) if address == taken)
+        );
+    }
+}

@@ -162,17 +162,17 @@ impl Driver for QemuDriver {
                 source,
             };
             return if process.wait_gone(limit).await.map_err(failed)? {
-                clear(dir)
+                Ok(())
             } else {
                 Err(late)
             };
         }
         let mut monitor = match connect(dir).await {
-            Err(DriverError::NotRunning) => return clear(dir),
+            Err(DriverError::NotRunning) => return Ok(()),
             monitor => monitor?,
         };
         match tokio::time::timeout(limit, monitor.closed()).await {
-            Ok(()) => clear(dir),
+            Ok(()) => Ok(()),
             Err(_) => Err(late),
         }
     }
@@ -183,7 +183,7 @@ async fn connect(dir: &MachineDir) -> Result<QmpClient, DriverError> {
     QmpClient::connect(&dir.qmp()?, GREETING_LIMIT)
         .await
         .map_err(|error| {
-            if error.nobody_listens() {
+            if error.is_absence() {
                 DriverError::NotRunning
             } else {
                 DriverError::Qmp(error)

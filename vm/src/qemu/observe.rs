@@ -18,6 +18,8 @@ pub(super) async fn observe(dir: &MachineDir) -> MachineState {
             monitor.set_limit(GREETING_LIMIT);
             match status(&mut monitor).await {
                 Ok(state) => return state,
+                // It ended while it was asked.
+                Err(error) if error.is_absence() => DriverError::NotRunning,
                 Err(error) => DriverError::Qmp(error),
             }
         }
@@ -25,8 +27,6 @@ pub(super) async fn observe(dir: &MachineDir) -> MachineState {
     };
     match (find(dir).await, error) {
         (Ok(None), DriverError::NotRunning) => MachineState::Off,
-        // It ended while it was asked.
-        (Ok(None), DriverError::Qmp(QmpError::Broken { .. })) => MachineState::Off,
         (Ok(None), error) => broken(format!("its monitor cannot be used: {}", chain(&error))),
         (Ok(Some(process)), DriverError::NotRunning) if is_young(dir) => {
             tracing::debug!(pid = process.pid, "QEMU has not opened its monitor yet");

@@ -74,10 +74,15 @@ pub enum QmpError {
 }
 
 impl QmpError {
-    /// Whether nobody listens there at all: no socket, or one that its owner left behind.
-    pub fn nobody_listens(&self) -> bool {
+    /// Whether nobody is there: no socket, one that its owner left behind, or an owner that is
+    /// ending and closes what it had accepted.
+    pub fn is_absence(&self) -> bool {
         use io::ErrorKind::{ConnectionRefused, NotFound};
-        matches!(self, Self::Connect { source, .. } if matches!(source.kind(), ConnectionRefused | NotFound))
+        match self {
+            Self::Connect { source, .. } => matches!(source.kind(), ConnectionRefused | NotFound),
+            Self::Broken { .. } => true,
+            _ => false,
+        }
     }
 }
 

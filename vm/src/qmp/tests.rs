@@ -84,10 +84,10 @@ async fn a_peer_that_is_no_monitor_is_told_apart() {
         .await
         .err()
         .unwrap();
-    assert!(matches!(silent, QmpError::TimedOut { .. }) && !silent.nobody_listens());
+    assert!(matches!(silent, QmpError::TimedOut { .. }) && !silent.is_absence());
     drop(listener);
     let absent = QmpClient::connect(&endpoint, LIMIT).await.err().unwrap();
-    assert!(absent.nobody_listens(), "{absent:?}");
+    assert!(absent.is_absence(), "{absent:?}");
 }
 
 #[test]

@@ -132,19 +132,27 @@ impl Drop for MachineLock {
     }
 }
 
+/// How often a lock's file may vanish under one attempt. Each time, another program removed a
+/// machine in the moment between opening and locking.
+const VANISHING_FILES: u32 = 100;
+
 /// One attempt. `None` when another process holds the lock.
 fn try_lock(path: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
-    if !FileExt::try_lock_exclusive(&file)? {
-        return Ok(None);
+    for _ in 0..VANISHING_FILES {
+        let file = options.open(path)?;
+        if !FileExt::try_lock_exclusive(&file)? {
+            return Ok(None);
+        }
+        // A lock on a file that was removed with its machine is worth nothing.
+        if is_still_there(&file, path)? {
+            return Ok(Some(file));
+        }
     }
-    // The file may have been removed, with its machine, between opening and locking: then the lock
-    // is worth nothing, and the next attempt makes a new file.
-    Ok(is_still_there(&file, path)?.then_some(file))
+    Ok(None)
 }
 
 /// Whether a path still leads to an open file.

@@ -5,11 +5,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// How long to wait for a process that is ending to let go of its files.
+const DYING_LIMIT: Duration = Duration::from_millis(1500);
 
 /// A process, whatever becomes of its number.
 #[derive(Debug)]
@@ -34,15 +38,24 @@ impl Handle {
             Err(error) => return Err(error),
         };
         let word = word.as_os_str().as_bytes();
-        if !arguments
+        let is_ours = arguments
             .split(|&byte| byte == 0)
-            .any(|argument| argument == word)
-        {
+            .any(|argument| argument == word);
+        let is_dying = arguments.is_empty() && was_qemu(pid).await;
+        if !is_ours && !is_dying {
             return Ok(None);
         }
         // SAFETY: the descriptor is open and owned by the value that is registered, until it is dropped.
         let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-        Ok(Some(Self(registered?)))
+        let handle = Self(registered?);
+        if is_dying
+            && tokio::time::timeout(DYING_LIMIT, handle.gone())
+                .await
+                .is_ok()
+        {
+            return Ok(None);
+        }
+        Ok(Some(handle))
     }
 
     /// Waits until the process has ended, reaped or not.
@@ -57,4 +70,11 @@ impl Handle {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether a process without arguments is a QEMU. A killed process loses its memory, and with it
+/// the arguments, before its sockets, locks and ports; its name stays to the end.
+async fn was_qemu(pid: u32) -> bool {
+    let name = tokio::fs::read(format!("/proc/{pid}/comm")).await;
+    name.is_ok_and(|name| name.starts_with(b"qemu-system"))
 }

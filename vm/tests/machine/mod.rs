@@ -1,0 +1,150 @@
+//! A machine for tests: real QEMU with its firmware, in folders of its own, ended when dropped.
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "each test program uses a part of it"
+)]
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use coracle_vm::program::Programs;
+use coracle_vm::spec::{Architecture, DiskFormat, cpus};
+use coracle_vm::{
+    AcceleratorChoice, AnyDriver, Boot, Disk, DiskRole, Driver, DriverError, DriverKind,
+    MachineDir, MachineName, MachineSpec, MachineState, PortForward, RunningProcess, Size, Store,
+    UserNetwork,
+};
+use tempfile::TempDir;
+
+/// For what takes a moment, on a host that may be busy.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// One machine with its folder.
+pub struct TestMachine {
+    pub driver: AnyDriver,
+    pub dir: MachineDir,
+    pub spec: MachineSpec,
+    pub store: Store,
+    home: TempDir,
+}
+
+/// The programs of this host.
+pub fn programs() -> Programs {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Programs {
+        search_path: std::env::split_paths(&path).collect(),
+        ..Programs::default()
+    }
+}
+
+impl TestMachine {
+    /// A machine without disks, not launched.
+    pub fn new() -> Self {
+        Self::with_programs(programs())
+    }
+
+    /// The same with other programs.
+    pub fn with_programs(programs: Programs) -> Self {
+        let home = tempfile::Builder::new()
+            .prefix("vm-test-")
+            .tempdir()
+            .unwrap();
+        let store = Store::new(home.path(), home.path().join("run"));
+        let name = MachineName::new("dev").unwrap();
+        let dir = store.machine_dir(&name);
+        std::fs::create_dir_all(dir.path()).unwrap();
+        let spec = MachineSpec {
+            name,
+            id: uuid::Uuid::new_v4(),
+            architecture: Architecture::X86_64,
+            cpus: cpus(1).unwrap(),
+            memory: Size::from_mib(64),
+            boot: Boot::Firmware,
+            disks: Vec::new(),
+            network: UserNetwork::default(),
+            generation_id: uuid::Uuid::new_v4(),
+            accelerator: AcceleratorChoice::Auto,
+            console: dir.serial_log(),
+        };
+        let driver = AnyDriver::new(DriverKind::Qemu, programs).unwrap();
+        Self {
+            driver,
+            dir,
+            spec,
+            store,
+            home,
+        }
+    }
+
+    /// Where the test may put files of its own.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Adds the data disk, to be made by `prepare`.
+    pub fn with_data_disk(mut self, format: DiskFormat) -> Self {
+        self.spec.disks.push(Disk {
+            role: DiskRole::Data,
+            path: self.dir.data_disk(),
+            format,
+            read_only: false,
+            create: Some(Size::from_mib(64)),
+        });
+        self
+    }
+
+    /// Forwards a port of the host.
+    pub fn forwarding(mut self, host: std::net::SocketAddr) -> Self {
+        self.spec.network.forwards.push(PortForward::tcp(host, 22));
+        self
+    }
+
+    pub async fn launch(&self) -> Result<RunningProcess, DriverError> {
+        self.driver.launch(&self.dir, &self.spec).await
+    }
+
+    pub async fn state(&self) -> MachineState {
+        self.driver.observe(&self.dir).await
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.socket("qmp").unwrap()
+    }
+
+    pub async fn quit(&self) {
+        self.driver.quit(&self.dir, LIMIT).await.unwrap();
+    }
+}
+
+/// A failed test leaves no QEMU behind: every process that carries the machine's pid file on its
+/// command line is killed.
+impl Drop for TestMachine {
+    fn drop(&mut self) {
+        let word = self.dir.qemu_pid();
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = process
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
+            let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            if arguments
+                .split(|byte| *byte == 0)
+                .any(|argument| argument == word.as_os_str().as_bytes())
+            {
+                signal(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+/// Sends a signal to a process of this test.
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let _ = rustix::process::kill_process(pid, signal);
+}
