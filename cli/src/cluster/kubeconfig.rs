@@ -17,6 +17,9 @@ const LOCK_LIMIT: Duration = Duration::from_secs(5);
 /// The extension that marks a context as made by this program.
 const EXTENSION: &str = "coracle.dev/context";
 
+/// The context leads to the cluster.
+const CONFIGURED: &str = "Configured";
+
 fn locate(settings: &Settings) -> Result<Kubeconfig> {
     Ok(Kubeconfig::locate(
         settings.kubeconfig.as_deref(),
@@ -29,6 +32,29 @@ fn locate(settings: &Settings) -> Result<Kubeconfig> {
 pub fn check(settings: &Settings) -> Result<()> {
     locate(settings)?.contexts()?;
     Ok(())
+}
+
+/// Fails where a context of the cluster's name is somebody else's: one that no earlier start of
+/// this cluster wrote, and that does not lead to it.
+pub fn check_name(settings: &Settings, cluster: Option<&Cluster>) -> Result<()> {
+    let name = &settings.profile;
+    let kubeconfig = locate(settings)?;
+    let ours = cluster.is_some_and(|cluster| {
+        cluster.record().former_kubeconfig.is_some()
+            || status(settings, cluster).is_ok_and(|status| status == CONFIGURED)
+    });
+    if ours
+        || !kubeconfig
+            .contexts()?
+            .iter()
+            .any(|context| context == name.as_str())
+    {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorId::ContextTaken,
+        format!("the kubeconfig has a context \"{name}\" that leads to another cluster"),
+    ))
 }
 
 /// Writes the context of a cluster and keeps with the cluster what stood there before. Says
@@ -151,7 +177,7 @@ fn expected(cluster: &Cluster) -> Result<Expected> {
 pub fn status(settings: &Settings, cluster: &Cluster) -> Result<&'static str> {
     let found = locate(settings)?.status(cluster.dir().name().as_str(), &expected(cluster)?)?;
     Ok(match found {
-        Status::Configured => "Configured",
+        Status::Configured => CONFIGURED,
         Status::Misconfigured => "Misconfigured",
         Status::Missing => "Missing",
     })
@@ -159,7 +185,7 @@ pub fn status(settings: &Settings, cluster: &Cluster) -> Result<&'static str> {
 
 /// Whether the context leads to the cluster.
 pub fn is_written(settings: &Settings, cluster: &Cluster) -> Result<bool> {
-    Ok(cluster.record().former_kubeconfig.is_some() && status(settings, cluster)? == "Configured")
+    Ok(cluster.record().former_kubeconfig.is_some() && status(settings, cluster)? == CONFIGURED)
 }
 
 /// Whether the current context is the profile's.

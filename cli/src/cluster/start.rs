@@ -84,9 +84,12 @@ pub async fn start(
     store(settings).sweep().await?;
     // Another start may have made or changed it while this one waited.
     let plan = self::plan(settings, asked, kept).await?;
-    kubeconfig::check(settings)?;
-    if let Plan::New(spec) = &plan {
-        check_host(app, spec).await?;
+    match &plan {
+        Plan::New(spec) => {
+            kubeconfig::check_name(settings, None)?;
+            check_host(app, spec).await?;
+        }
+        Plan::Existing(cluster) => kubeconfig::check_name(settings, Some(cluster))?,
     }
 
     steps.begin(Step::Image).await?;
