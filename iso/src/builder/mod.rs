@@ -1,12 +1,57 @@
 //! Makes an image from the source tree.
+//!
+//! [`Builder::build`] is the whole way: toolchains and Debian packages first, then every part by
+//! itself, then the file systems, then the index. Each module beside this one makes one kind of
+//! part and knows nothing of the others.
 
 mod error;
+
+#[cfg(unix)]
+mod agent;
+#[cfg(unix)]
+mod assemble;
+#[cfg(unix)]
+mod buildroot;
+#[cfg(unix)]
+mod cache;
+#[cfg(unix)]
+mod command;
+#[cfg(unix)]
+mod component;
+#[cfg(unix)]
+mod cpio;
+#[cfg(unix)]
+mod debian;
+#[cfg(unix)]
+mod erofs;
+#[cfg(unix)]
+mod golang;
+#[cfg(unix)]
+mod kernel;
+#[cfg(unix)]
+mod key;
+#[cfg(unix)]
+mod licence;
+#[cfg(unix)]
+mod materials;
+#[cfg(unix)]
+mod oci;
+#[cfg(unix)]
+mod pause;
+#[cfg(unix)]
+mod root;
+#[cfg(unix)]
+mod sbom;
+#[cfg(unix)]
+mod tools;
+#[cfg(unix)]
+mod tree;
 
 pub use error::{BuildError, GonePackage, MissingTool};
 
 use crate::images::{Image, Store};
 use crate::{Arch, BuildObserver};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What to build, from what, and where to put it.
 #[derive(Debug, Clone)]
@@ -34,7 +79,7 @@ pub struct BuildOptions {
 impl BuildOptions {
     /// The usual options: the newest packages, all Kubernetes versions, cache and store in
     /// `home` (`CORACLE_HOME`).
-    pub fn new(source: PathBuf, home: &std::path::Path, arch: Arch) -> Self {
+    pub fn new(source: PathBuf, home: &Path, arch: Arch) -> Self {
         Self {
             source,
             cache: home.join("cache"),
@@ -45,6 +90,12 @@ impl BuildOptions {
             mirror: None,
             refresh: false,
         }
+    }
+
+    /// A file of the image's profile.
+    #[cfg(unix)]
+    fn profile(&self, file: &str) -> PathBuf {
+        self.source.join("iso/profile").join(file)
     }
 }
 
@@ -63,10 +114,15 @@ impl<'a> Builder<'a> {
     /// Builds the image, or finds it in the store, and installs it. It does not become the
     /// current one: see [`Store::set_current`]. Blocks: minutes from nothing, about a second
     /// when there is nothing to do.
+    #[cfg(unix)]
     pub fn build(&self) -> Result<Image, BuildError> {
-        let _ = self.observer;
-        let source = &self.options.source;
-        std::fs::read_dir(source.join("iso")).map_err(BuildError::io(source))?;
+        assemble::build(&self.options, self.observer)
+    }
+
+    /// Images cannot be built on this system.
+    #[cfg(not(unix))]
+    pub fn build(&self) -> Result<Image, BuildError> {
+        let _ = (&self.options, self.observer);
         Err(BuildError::Platform)
     }
 }

@@ -63,6 +63,8 @@ pub enum Role {
     },
     /// The bill of materials, CycloneDX JSON.
     Sbom,
+    /// The lock file that builds again with the same Debian packages.
+    Lock,
 }
 
 impl ImageIndex {
