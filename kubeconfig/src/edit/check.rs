@@ -1,10 +1,19 @@
 //! The look at an edited text before it may be written: what others wrote is still there.
 
 use super::entries::name_of;
-use super::{CURRENT_CONTEXT, EditError};
+use super::{CURRENT_CONTEXT, EditError, second_reader};
 use crate::entry::List;
 use crate::former::FormerFile;
 use crate::yaml::{Node, Stream, same};
+
+/// What was done to a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Edit {
+    /// Entries were written.
+    Set,
+    /// Entries were taken out, and what they replaced brought back.
+    Remove,
+}
 
 /// Checks that `after` says all that `before` said, but for the items named `name`, the current
 /// context and the keys that `record` says were added.
@@ -16,11 +25,22 @@ pub(super) fn foreign_kept(
     after: &str,
     name: &str,
     record: Option<&FormerFile>,
+    edit: Edit,
 ) -> Result<(), EditError> {
+    let opinion = |text: &str| second_reader::foreign(text, name, record);
+    let second_differs = match (opinion(before), opinion(after)) {
+        (Some(before), Some(after)) => before != after,
+        // What a removal brings back may be what that reader could never read.
+        (Some(_), None) => edit == Edit::Set,
+        (None, _) => false,
+    };
     let (before, after) = (Stream::parse(before)?, Stream::parse(after)?);
     let differs = |what: &str| EditError::NotLossless {
         what: what.to_owned(),
     };
+    if second_differs {
+        return Err(differs("a reader of YAML 1.1 takes it otherwise"));
+    }
     let rest = |stream: &Stream| stream.documents.iter().skip(1).cloned().collect::<Vec<_>>();
     let (rest_before, rest_after) = (rest(&before), rest(&after));
     let equal = rest_before.len() == rest_after.len()

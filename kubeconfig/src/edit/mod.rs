@@ -3,7 +3,10 @@
 mod check;
 mod entries;
 mod remove;
+mod second_reader;
 mod set;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use entries::Entries;
 pub(crate) use remove::remove;

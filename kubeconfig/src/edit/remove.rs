@@ -1,6 +1,6 @@
 //! Taking a context's entries out of one text, and bringing back what they replaced.
 
-use super::check::foreign_kept;
+use super::check::{Edit, foreign_kept};
 use super::entries::checked_root;
 use super::set::{after_edit, places_of, without_item};
 use super::{CURRENT_CONTEXT, EditError};
@@ -48,7 +48,7 @@ fn edit(
     if let Some(record) = record {
         text = remove_frame(text, record)?;
     }
-    foreign_kept(before, &text, name, record)?;
+    foreign_kept(before, &text, name, record, Edit::Remove)?;
     check_gone(&text, name)?;
     Ok(text)
 }

@@ -1,6 +1,6 @@
 //! Writing a context's entries, and the current context, into one text.
 
-use super::check::foreign_kept;
+use super::check::{Edit, foreign_kept};
 use super::entries::{checked_root, line_of, name_of, says};
 use super::{CURRENT_CONTEXT, EditError};
 use crate::entry::{ContextEntry, List, Wanted, extension_item};
@@ -55,7 +55,8 @@ fn edit(
             text = set_current(&text, &parts.entry.name, record)?;
         }
     }
-    foreign_kept(before, &text, &parts.entry.name, Some(record))?;
+    let name = &parts.entry.name;
+    foreign_kept(before, &text, name, Some(record), Edit::Set)?;
     check_own(&text, parts)?;
     Ok(text)
 }
