@@ -1,0 +1,145 @@
+//! What can go wrong in a driver.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::DriverKind;
+use crate::accelerator::AcceleratorError;
+use crate::program::ProgramError;
+use crate::qmp::QmpError;
+use crate::size::Size;
+use crate::spec::SpecError;
+use crate::state::MachineState;
+use crate::store::SocketPathTooLong;
+
+/// What went wrong in a driver.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The driver is known, and this version cannot use it.
+    #[error("the driver {kind} is not supported in this version")]
+    Unsupported {
+        /// Which driver.
+        kind: DriverKind,
+    },
+    /// A program is missing.
+    #[error("{program} was not found")]
+    NotInstalled {
+        /// The program's name.
+        program: String,
+        /// What to do on this host, as a command or a sentence.
+        install: String,
+    },
+    /// The accelerator that was asked for does not work.
+    #[error(transparent)]
+    Accelerator(#[from] AcceleratorError),
+    /// The specification contradicts itself.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The driver cannot make such a machine.
+    #[error("the driver {kind} cannot run this machine: {reason}")]
+    Unable {
+        /// Which driver.
+        kind: DriverKind,
+        /// What it lacks, as a part of a sentence.
+        reason: String,
+    },
+    /// A file that the machine is made of is missing.
+    #[error("the machine's file {path} is missing")]
+    MissingFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The machine has a process already.
+    #[error("the machine is {state} already")]
+    AlreadyRunning {
+        /// What it is doing.
+        state: MachineState,
+    },
+    /// The machine has no process.
+    #[error("the machine is not running")]
+    NotRunning,
+    /// Another program listens where a forwarded port should be.
+    #[error("{address} is used by another program")]
+    PortTaken {
+        /// Address and port on the host.
+        address: SocketAddr,
+        /// What the hypervisor said.
+        detail: String,
+    },
+    /// This user may not listen where a forwarded port should be.
+    #[error("this user may not listen on {address}")]
+    PortForbidden {
+        /// Address and port on the host.
+        address: SocketAddr,
+        /// What the hypervisor said.
+        detail: String,
+    },
+    /// This user may not use the accelerator's device.
+    #[error("the hypervisor may not use /dev/kvm")]
+    KvmPermission {
+        /// What the hypervisor said.
+        detail: String,
+    },
+    /// No space is left on the host.
+    #[error("no space is left on the host")]
+    NoSpace {
+        /// What the hypervisor or the disk tool said.
+        detail: String,
+    },
+    /// The host does not give the guest's memory.
+    #[error("the host cannot give {asked} of memory")]
+    NoMemory {
+        /// The guest's memory.
+        asked: Size,
+        /// What the hypervisor said.
+        detail: String,
+    },
+    /// Another process uses one of the machine's disks.
+    #[error("another process uses one of the machine's disks")]
+    DiskInUse {
+        /// What the hypervisor said.
+        detail: String,
+    },
+    /// The hypervisor ended before it answered, for another reason.
+    #[error("the hypervisor ended at once ({status})")]
+    LaunchFailed {
+        /// How it ended.
+        status: String,
+        /// The command line.
+        command: String,
+        /// The last lines of its log.
+        last_lines: Vec<String>,
+        /// The log.
+        log: PathBuf,
+    },
+    /// The hypervisor did not do something in time.
+    #[error("the hypervisor did not {what} within {} s", limit.as_secs())]
+    TimedOut {
+        /// What it did not do.
+        what: &'static str,
+        /// How long it was given.
+        limit: Duration,
+    },
+    /// The machine's sockets would have too long a path.
+    #[error(transparent)]
+    SocketPath(#[from] SocketPathTooLong),
+    /// The hypervisor's monitor refused or broke off.
+    #[error("the hypervisor's monitor failed")]
+    Qmp(#[from] QmpError),
+    /// An external program failed.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A file or a process could not be handled.
+    #[error("cannot {what} {path}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}

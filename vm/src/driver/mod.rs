@@ -1,0 +1,222 @@
+//! What every driver can do.
+
+mod error;
+mod kind;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+pub use error::DriverError;
+pub use kind::{DriverKind, UnknownDriver};
+
+use crate::accelerator::{AcceleratorChoice, Verdict};
+use crate::program::Programs;
+use crate::qemu::QemuDriver;
+use crate::spec::{Architecture, MachineSpec};
+use crate::state::MachineState;
+use crate::store::MachineDir;
+
+/// How the host reaches a port of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestAddress {
+    /// Through the ports that the specification forwards.
+    Forwarded,
+    /// At an address of the guest's own.
+    Direct,
+}
+
+/// What a driver can do, as data: callers ask this and never a driver's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Whether the guest's processors can be stopped and go on.
+    pub can_pause: bool,
+    /// Whether a running guest can be saved to disk and go on later.
+    pub can_hibernate: bool,
+    /// Whether a new machine can begin as a copy of a running one.
+    pub can_clone: bool,
+    /// Whether it starts a kernel without a boot loader.
+    pub boots_kernel: bool,
+    /// How the guest is reached.
+    pub guest_address: GuestAddress,
+}
+
+/// What a driver found out about its hypervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverFacts {
+    /// Which driver.
+    pub kind: DriverKind,
+    /// The hypervisor's program.
+    pub program: PathBuf,
+    /// Its version.
+    pub version: String,
+    /// What will run the guest's instructions, and why.
+    pub verdict: Verdict,
+}
+
+/// A hypervisor process that this process started. Dropping it leaves the machine running; then
+/// nobody reaps the process until this one ends.
+#[derive(Debug)]
+pub struct RunningProcess {
+    /// The process identifier.
+    pub pid: u32,
+    /// What runs the guest's instructions.
+    pub verdict: Verdict,
+    /// The child.
+    pub(crate) child: tokio::process::Child,
+}
+
+impl RunningProcess {
+    /// Waits until the process ends, and reaps it. May be called again after being cancelled.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+}
+
+/// One kind of hypervisor. Every call finds the machine by its folder, so a driver keeps nothing
+/// between calls.
+pub trait Driver {
+    /// Which driver this is.
+    fn kind(&self) -> DriverKind;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Finds out whether a guest can be run on this host, and how. Changes nothing.
+    fn probe(
+        &self,
+        choice: AcceleratorChoice,
+        guest: Architecture,
+    ) -> impl Future<Output = Result<DriverFacts, DriverError>> + Send;
+
+    /// Makes the disks that the specification wants created and that are missing. What is there is
+    /// left as it is, so that a second call changes nothing.
+    fn prepare(
+        &self,
+        dir: &MachineDir,
+        spec: &MachineSpec,
+    ) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Starts the machine as a child of this process, and returns once the hypervisor answers. The
+    /// caller holds the machine's lock.
+    fn launch(
+        &self,
+        dir: &MachineDir,
+        spec: &MachineSpec,
+    ) -> impl Future<Output = Result<RunningProcess, DriverError>> + Send;
+
+    /// What the machine is doing now. Takes two seconds at most.
+    fn observe(&self, dir: &MachineDir) -> impl Future<Output = MachineState> + Send;
+
+    /// Stops the guest's processors. Paused already is no error.
+    fn pause(&self, dir: &MachineDir) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Lets the guest's processors go on. Running already is no error.
+    fn resume(&self, dir: &MachineDir) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Asks the guest to shut down, as the button on a machine does. Returns at once.
+    fn power_button(
+        &self,
+        dir: &MachineDir,
+    ) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Ends the hypervisor without asking the guest; kills it when it has not ended within `limit`.
+    /// What the guest had not flushed is lost. Off already is no error.
+    fn quit(
+        &self,
+        dir: &MachineDir,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Waits until no process runs the machine, for example after [`power_button`](Self::power_button).
+    fn wait_off(
+        &self,
+        dir: &MachineDir,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), DriverError>> + Send;
+}
+
+/// A driver of any kind that this build has.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum AnyDriver {
+    /// QEMU.
+    Qemu(QemuDriver),
+}
+
+impl AnyDriver {
+    /// The driver of a kind; an error for one that this build cannot use.
+    pub fn new(kind: DriverKind, programs: Programs) -> Result<Self, DriverError> {
+        match kind {
+            DriverKind::Qemu => Ok(Self::Qemu(QemuDriver::new(programs))),
+            DriverKind::Libvirt | DriverKind::Virtualbox | DriverKind::Hyperv => {
+                Err(DriverError::Unsupported { kind })
+            }
+        }
+    }
+}
+
+/// Calls the same method of whichever driver it is.
+macro_rules! dispatch {
+    ($self:ident, $driver:ident => $call:expr) => {
+        match $self {
+            Self::Qemu($driver) => $call,
+        }
+    };
+}
+
+impl Driver for AnyDriver {
+    fn kind(&self) -> DriverKind {
+        dispatch!(self, driver => driver.kind())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        dispatch!(self, driver => driver.capabilities())
+    }
+
+    async fn probe(
+        &self,
+        choice: AcceleratorChoice,
+        guest: Architecture,
+    ) -> Result<DriverFacts, DriverError> {
+        dispatch!(self, driver => driver.probe(choice, guest).await)
+    }
+
+    async fn prepare(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
+        dispatch!(self, driver => driver.prepare(dir, spec).await)
+    }
+
+    async fn launch(
+        &self,
+        dir: &MachineDir,
+        spec: &MachineSpec,
+    ) -> Result<RunningProcess, DriverError> {
+        dispatch!(self, driver => driver.launch(dir, spec).await)
+    }
+
+    async fn observe(&self, dir: &MachineDir) -> MachineState {
+        dispatch!(self, driver => driver.observe(dir).await)
+    }
+
+    async fn pause(&self, dir: &MachineDir) -> Result<(), DriverError> {
+        dispatch!(self, driver => driver.pause(dir).await)
+    }
+
+    async fn resume(&self, dir: &MachineDir) -> Result<(), DriverError> {
+        dispatch!(self, driver => driver.resume(dir).await)
+    }
+
+    async fn power_button(&self, dir: &MachineDir) -> Result<(), DriverError> {
+        dispatch!(self, driver => driver.power_button(dir).await)
+    }
+
+    async fn quit(&self, dir: &MachineDir, limit: Duration) -> Result<(), DriverError> {
+        dispatch!(self, driver => driver.quit(dir, limit).await)
+    }
+
+    async fn wait_off(&self, dir: &MachineDir, limit: Duration) -> Result<(), DriverError> {
+        dispatch!(self, driver => driver.wait_off(dir, limit).await)
+    }
+}
