@@ -148,17 +148,8 @@ async fn what_a_killed_qemu_left_behind_is_not_a_running_machine() {
     // A socket that somebody else left, and a pid file that names somebody else.
     std::fs::remove_file(machine.socket()).unwrap();
     drop(UnixListener::bind(machine.socket()).unwrap());
-    std::fs::copy("/proc/self/stat", machine.dir.qemu_pid()).unwrap();
-    let own = std::process::id().to_string();
-    std::fs::File::create(machine.dir.qemu_pid()).unwrap();
-    std::io::Write::write_all(
-        &mut std::fs::OpenOptions::new()
-            .append(true)
-            .open(machine.dir.qemu_pid())
-            .unwrap(),
-        own.as_bytes(),
-    )
-    .unwrap();
+    let own = format!("{}\n", std::process::id());
+    coracle_vm::store::atomic::write(&machine.dir.qemu_pid(), own.as_bytes()).unwrap();
     assert_eq!(machine.state().await, MachineState::Off);
     machine.quit().await;
     let _again = machine.launch().await.unwrap();
@@ -307,7 +298,7 @@ async fn early_ends_are_explained() {
         "{missing}"
     );
 
-    std::fs::copy("/proc/self/status", machine.dir.data_disk()).unwrap();
+    coracle_vm::store::atomic::write(&machine.dir.data_disk(), &[7; 70_000]).unwrap();
     let error = machine.launch().await.unwrap_err();
     let DriverError::LaunchFailed {
         last_lines,
