@@ -145,7 +145,7 @@ impl Tree {
             let mut entry = entry?;
             let path = text(&entry.path_bytes())?;
             let path = normal(&path);
-            if path.is_empty() {
+            if path.is_empty() || path == "." {
                 continue;
             }
             let header = entry.header();
@@ -193,7 +193,15 @@ impl Tree {
     pub(crate) fn to_tar(&self, out: impl Write) -> io::Result<()> {
         let mut archive = tar::Builder::new(out);
         archive.mode(tar::HeaderMode::Deterministic);
-        for (path, entry) in &self.entries {
+        // Without an entry of its own the top folder would be writable for everybody.
+        let top = Entry {
+            node: Node::Folder,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        };
+        let top = (".".to_owned(), top);
+        for (path, entry) in std::iter::once((&top.0, &top.1)).chain(&self.entries) {
             let mut header = tar::Header::new_gnu();
             header.set_mode(entry.mode);
             header.set_uid(entry.uid.into());
