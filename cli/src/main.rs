@@ -22,6 +22,7 @@ use commands::{App, Cli};
 use error::{Error, ErrorId};
 use progress::Progress;
 use settings::Settings;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -105,7 +106,13 @@ fn usage(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            print::stdout(&error.render().ansi().to_string());
+            let text = error.render();
+            let styled = std::io::stdout().is_terminal() && !settings::no_color();
+            print::stdout(&if styled {
+                text.ansi().to_string()
+            } else {
+                text.to_string()
+            });
             ExitCode::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

@@ -204,14 +204,18 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
+/// Whether the user wants no colour (no-color.org).
+pub fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 fn style(quiet: bool, json_events: bool) -> Style {
     if json_events {
         Style::Json
     } else if quiet {
         Style::Quiet
     } else if std::io::stderr().is_terminal() {
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Style::Terminal { color: !plain }
+        Style::Terminal { color: !no_color() }
     } else {
         Style::Plain
     }

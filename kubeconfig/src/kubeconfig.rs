@@ -166,6 +166,28 @@ impl Kubeconfig {
         Ok(Change { former, written })
     }
 
+    /// Checks that [`Kubeconfig::set_context`] could write a context of this name now: takes the
+    /// locks, reads every file, and asks whether those that would be changed may be. Changes
+    /// nothing, but makes the folder of [`Kubeconfig::default_file`].
+    ///
+    /// # Errors
+    /// [`KubeconfigError`], as setting the context would give it.
+    pub fn check_editable(&self, name: &str) -> Result<(), KubeconfigError> {
+        file::make_folder(&file::follow_links(self.default_file()))?;
+        let locks = self.lock(&self.files)?;
+        let default = self.default_file();
+        for parsed in read_all(&self.files)? {
+            let path = &parsed.loaded.path;
+            let holds = List::ALL
+                .iter()
+                .any(|list| parsed.entries.holds(*list, name));
+            if holds || path == default {
+                may_write(path, &locks)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the context `name` with the cluster and the user of that name, and brings back what
     /// `former` says, from the files that `former` names; without it, from all files. The former
     /// current context comes back only where the current one is still `name`. Gives the files that
@@ -292,6 +314,20 @@ fn record_for(parsed: &Parsed, name: &str, earlier: Option<&FormerFile>) -> Form
     }
 }
 
+/// Checks that a locked file and its folder may be written to.
+fn may_write(path: &Path, locks: &Locks) -> Result<(), KubeconfigError> {
+    let refusal = locks
+        .refusal(path)
+        .or_else(|| locks.refusal(&file::follow_links(path)));
+    match refusal {
+        Some(kind) => Err(KubeconfigError::Write {
+            file: path.to_owned(),
+            source: kind.into(),
+        }),
+        None => file::check_writable(path),
+    }
+}
+
 /// Writes every text that changed. When one cannot be written, those before it are put back.
 fn write_all(edits: &[Edited<'_>], locks: &Locks) -> Result<Vec<PathBuf>, KubeconfigError> {
     let changed: Vec<_> = edits
@@ -299,17 +335,7 @@ fn write_all(edits: &[Edited<'_>], locks: &Locks) -> Result<Vec<PathBuf>, Kubeco
         .filter(|edited| edited.old.text.as_deref() != Some(&edited.new))
         .collect();
     for edited in &changed {
-        let path = &edited.old.path;
-        let refusal = locks
-            .refusal(path)
-            .or_else(|| locks.refusal(&file::follow_links(path)));
-        if let Some(kind) = refusal {
-            return Err(KubeconfigError::Write {
-                file: path.clone(),
-                source: kind.into(),
-            });
-        }
-        file::check_writable(path)?;
+        may_write(&edited.old.path, locks)?;
     }
     for (index, edited) in changed.iter().enumerate() {
         let path = &edited.old.path;

@@ -90,6 +90,7 @@ impl IdentityFiles {
             .prefix(".identity-")
             .tempdir_in(parent)
             .context(ErrorId::Write, failed)?;
+        for_owner_only(workplace.path()).context(ErrorId::Write, failed)?;
         let files = Self::new(workplace.path().to_owned());
         files.fill(spec, endpoint, guest)?;
         write(&files.folder.join("complete"), "")?;
@@ -185,6 +186,18 @@ impl IdentityFiles {
             service_account_public_key: read(&self.service_account_public_key())?,
         })
     }
+}
+
+/// A temporary folder follows the umask; secrets do not.
+#[cfg(unix)]
+fn for_owner_only(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn for_owner_only(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// Every name and address under which the API server is reached from outside, and from pods.

@@ -28,10 +28,26 @@ fn locate(settings: &Settings) -> Result<Kubeconfig> {
     )?)
 }
 
-/// Fails early where the kubeconfig could not be edited at the end.
+/// Fails where the kubeconfig cannot be read.
 pub fn check(settings: &Settings) -> Result<()> {
     locate(settings)?.contexts()?;
     Ok(())
+}
+
+/// Fails early where the kubeconfig could not be edited at the end.
+pub async fn check_editable(settings: &Settings) -> Result<()> {
+    let kubeconfig = locate(settings)?;
+    let name = settings.profile.to_string();
+    // Another program's lock is waited for.
+    let checked = tokio::task::spawn_blocking(move || kubeconfig.check_editable(&name));
+    let checked = checked.await.map_err(|error| {
+        Error::caused_by(
+            ErrorId::Internal,
+            "checking the kubeconfig ended early",
+            &error,
+        )
+    })?;
+    Ok(checked?)
 }
 
 /// Fails where a context of the cluster's name is somebody else's: one that no earlier start of

@@ -84,6 +84,7 @@ pub async fn start(
     store(settings).sweep().await?;
     // Another start may have made or changed it while this one waited.
     let plan = self::plan(settings, asked, kept).await?;
+    kubeconfig::check_editable(settings).await?;
     match &plan {
         Plan::New(spec) => {
             kubeconfig::check_name(settings, None)?;

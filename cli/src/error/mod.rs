@@ -125,8 +125,25 @@ pub trait Context<T> {
 
 impl<T, E: std::error::Error + 'static> Context<T> for std::result::Result<T, E> {
     fn context(self, id: ErrorId, message: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| Error::caused_by(id, message(), &error))
+        self.map_err(|error| {
+            let full = id == ErrorId::Write && is_full(&error);
+            let id = if full { ErrorId::HostStorage } else { id };
+            Error::caused_by(id, message(), &error)
+        })
     }
+}
+
+/// Whether an error stems from a host without space: what to do is another thing then.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let cause = error.downcast_ref::<std::io::Error>();
+        if cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::StorageFull) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -143,6 +160,17 @@ mod tests {
              help: `coracle start -p a` starts it\n"
         );
         assert_eq!(error.exit_code(), 33);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failed_writes() {
+        let code = |kind: std::io::ErrorKind| {
+            let failed: Result<(), _> = Err(std::io::Error::from(kind));
+            let told = failed.context(ErrorId::Write, || "cannot write a".into());
+            told.unwrap_err().exit_code()
+        };
+        assert_eq!(code(std::io::ErrorKind::StorageFull), 26);
+        assert_eq!(code(std::io::ErrorKind::PermissionDenied), 10);
     }
 
     #[test]
