@@ -5,7 +5,7 @@ use super::buildroot::BuildRoot;
 use super::cache::{Cache, Made};
 use super::command::Work;
 use super::key::{Key, files_below};
-use super::{BuildError, BuildOptions};
+use super::{BuildError, BuildOptions, manifest};
 use crate::Step;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -132,8 +132,7 @@ pub(crate) fn build(
         .with("rustc", rustc)
         .with("target", options.arch.rust_target())
         .digest("build root", &root.digest)
-        .file(&options.source.join("Cargo.toml"))?
-        .file(&options.source.join("Cargo.lock"))?
+        .with("workspace", crates(options)?)
         .folder(&options.source.join("iso/agent/src"))?
         .file(&options.source.join("iso/agent/Cargo.toml"))?
         .folder(&options.source.join("iso/protocol"))?
@@ -189,6 +188,11 @@ pub(crate) fn build(
         std::fs::copy(&built, out.join("agent")).map_err(BuildError::io(&built))?;
         Ok(())
     })
+}
+
+/// What the agent's crates are, for the keys of parts that list them.
+pub(crate) fn crates(options: &BuildOptions) -> Result<String, BuildError> {
+    manifest::relevant(&options.source, PROGRAM)
 }
 
 /// Makes cargo compile our own packages again: it goes by the times of files, and those say

@@ -224,26 +224,16 @@ impl Parts {
             step: &step,
             observer: cache.observer(),
         };
-        let incoming = options.store.incoming()?;
         let mut parts = Vec::new();
-        for Output {
-            name,
-            file,
-            role,
-            part,
-            from,
-        } in outputs
-        {
-            let from = part.file(&work, &from)?;
-            let to = incoming.path().join(&file);
-            fs::copy(&from, &to).map_err(BuildError::io(&to))?;
-            let (sha256, size) = Digest::of_file(&to).map_err(BuildError::io(&to))?;
+        for output in &outputs {
+            let (size, sha256) = output.part.recorded(&work, &output.from)?;
+            let (name, file) = (output.name.clone(), output.file.clone());
             parts.push(Part {
                 name,
                 file,
                 size,
                 sha256,
-                role,
+                role: output.role.clone(),
             });
         }
         let default_kubernetes = layers
@@ -259,6 +249,17 @@ impl Parts {
         let bytes = index
             .encode()
             .map_err(|error| work.wrong(error.to_string()))?;
+        if let Ok(image) = options.store.open(&Digest::of(&bytes))
+            && options.store.check_sizes(&image).is_ok()
+        {
+            return Ok(image);
+        }
+        let incoming = options.store.incoming()?;
+        for output in &outputs {
+            let from = output.part.file(&work, &output.from)?;
+            let to = incoming.path().join(&output.file);
+            fs::copy(&from, &to).map_err(BuildError::io(&to))?;
+        }
         let path = incoming.path().join(INDEX_FILE);
         write_atomic(&path, &bytes).map_err(BuildError::io(&path))?;
         Ok(options.store.install(incoming)?)
@@ -272,7 +273,7 @@ impl Parts {
             .digest("build root", &self.root.digest)
             .digest("agent", &self.agent.digest)
             .file(&options.profile("excluded.txt"))?
-            .file(&options.source.join("Cargo.lock"))?;
+            .with("crates", agent::crates(options)?);
         for (_, part) in &self.components {
             key = key.digest("programs", &part.digest);
         }

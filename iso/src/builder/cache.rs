@@ -159,6 +159,16 @@ impl<'a> Cache<'a> {
 }
 
 impl Made {
+    /// Size and digest of a file as they were when the part was made.
+    pub(crate) fn recorded(
+        &self,
+        work: &Work<'_>,
+        name: &str,
+    ) -> Result<(u64, Digest), BuildError> {
+        let record = self.record.files.get(name);
+        let record = record.ok_or_else(|| work.wrong(format!("the part has no file {name}")))?;
+        Ok((record.size, record.sha256))
+    }
     /// Where a file is, after comparing its content with the record.
     pub(crate) fn file(&self, work: &Work<'_>, name: &str) -> Result<PathBuf, BuildError> {
         let path = self.folder.join(name);

@@ -33,6 +33,8 @@ mod key;
 #[cfg(unix)]
 mod licence;
 #[cfg(unix)]
+mod manifest;
+#[cfg(unix)]
 mod materials;
 #[cfg(unix)]
 mod oci;
