@@ -72,10 +72,12 @@ async fn run(app: &App, command: commands::Command) -> error::Result<u8> {
         return Box::pin(command.run(app)).await;
     }
     let left = command.what_is_left(app);
+    // Listening begins before the command does anything that would be worth saying.
+    let interrupted = interrupted()
+        .map_err(|error| Error::caused_by(ErrorId::Internal, "cannot listen for Ctrl-C", &error))?;
     tokio::select! {
         outcome = Box::pin(command.run(app)) => outcome,
-        signal = interrupted() => {
-            signal.map_err(|error| Error::caused_by(ErrorId::Internal, "cannot listen for Ctrl-C", &error))?;
+        () = interrupted => {
             let doing = app.progress.abandon_step();
             let message = match doing {
                 Some(step) => format!("interrupted while: {step}"),
@@ -86,19 +88,26 @@ async fn run(app: &App, command: commands::Command) -> error::Result<u8> {
     }
 }
 
+/// Listens from this call on; the future ends with the first Ctrl-C or SIGTERM.
 #[cfg(unix)]
-async fn interrupted() -> std::io::Result<()> {
+fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result,
-        _ = terminate.recv() => Ok(()),
-    }
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
-#[cfg(not(unix))]
-async fn interrupted() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
+#[cfg(windows)]
+fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        interrupt.recv().await;
+    })
 }
 
 /// Help and version go to stdout with exit code 0; anything else is a usage error.

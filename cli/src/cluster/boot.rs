@@ -117,7 +117,7 @@ pub fn machine_spec(
         boot: Boot::DirectKernel {
             kernel: image.kernel(),
             initrd: image.initrd(),
-            command_line: "quiet panic=-1 random.trust_cpu=on".into(),
+            command_line: "quiet random.trust_cpu=on".into(),
         },
         disks: vec![
             disk(DiskRole::Root, image.root(), DiskFormat::Raw, true, None),

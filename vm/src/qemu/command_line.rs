@@ -77,7 +77,7 @@ pub fn arguments(invocation: &Invocation<'_>) -> Vec<OsString> {
     line.add("-pidfile", invocation.pid_file);
     processor(&mut line, invocation);
     line.add("-rtc", "base=utc,clock=host");
-    line.add("-action", "reboot=reset,shutdown=poweroff");
+    line.add("-action", "reboot=reset,shutdown=poweroff,panic=pause");
     boot(&mut line, spec);
     monitor(&mut line, invocation.monitor);
     let console = Properties::new("file,id=console,append=on").with("path", &spec.console);
@@ -92,6 +92,8 @@ pub fn arguments(invocation: &Invocation<'_>) -> Vec<OsString> {
         "-device",
         "virtio-rng-pci,id=rng,rng=random,bus=pcie.0,addr=0x3",
     );
+    // A kernel that panics tells through this, and the machine is seen to be broken.
+    line.add("-device", "pvpanic-pci,id=panic,bus=pcie.0,addr=0x1");
     for (index, spare) in spec.disks.iter().enumerate() {
         disk(&mut line, spare, FIRST_DISK_SLOT + index);
     }

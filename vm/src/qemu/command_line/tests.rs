@@ -98,7 +98,7 @@ fn software_emulation_on_x86() {
 -m size=3072M
 -object memory-backend-ram,id=mem,size=3072M
 -rtc base=utc,clock=host
--action reboot=reset,shutdown=poweroff
+-action reboot=reset,shutdown=poweroff,panic=pause
 -kernel /i/vmlinuz
 -initrd /i/initrd
 -append console=ttyS0 quiet random.trust_cpu=on
@@ -111,6 +111,7 @@ fn software_emulation_on_x86() {
 -device virtio-net-pci,id=nic,netdev=net,mac=52:54:00:c0:ac:1e,bus=pcie.0,addr=0x2
 -object rng-builtin,id=random
 -device virtio-rng-pci,id=rng,rng=random,bus=pcie.0,addr=0x3
+-device pvpanic-pci,id=panic,bus=pcie.0,addr=0x1
 -blockdev driver=file,node-name=root-file,read-only=on,filename=/i/root.erofs
 -blockdev driver=raw,node-name=root,file=root-file,read-only=on
 -device virtio-blk-pci,id=disk-root,drive=root,serial=root,bus=pcie.0,addr=0x4
