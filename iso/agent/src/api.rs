@@ -1,0 +1,88 @@
+//! The control API: gRPC over mutual TLS, one file a service.
+
+mod components;
+mod files;
+mod images;
+mod logs;
+mod machine;
+mod network;
+mod processes;
+mod services;
+mod tls;
+
+pub use tls::{Identity, IdentityError};
+
+use crate::children::Children;
+use crate::logs::Logs;
+use crate::power::Power;
+use crate::supervise::Supervisor;
+use services::Services;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_stream::Stream;
+use tonic::Status;
+use tonic::transport::Server;
+
+/// What the services act on.
+#[derive(Debug)]
+pub struct Agent {
+    /// Digest of the image, as the settings give it.
+    pub image_digest: String,
+    /// Version of the Kubernetes layer; empty without.
+    pub kubernetes_version: String,
+    /// Where passwd and group are.
+    pub etc: PathBuf,
+    /// Where the data disk is mounted.
+    pub data: PathBuf,
+    /// Starts and reaps processes.
+    pub children: Children,
+    /// All logs.
+    pub logs: Arc<Logs>,
+    /// The components.
+    pub supervisor: Arc<Supervisor>,
+    /// The way down.
+    pub power: Power,
+}
+
+/// Why the API is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The agent's identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The server ended.
+    #[error("the control API ended")]
+    Server(#[from] tonic::transport::Error),
+}
+
+impl From<IdentityError> for crate::boot::BootError {
+    fn from(error: IdentityError) -> Self {
+        ApiError::from(error).into()
+    }
+}
+
+/// A stream of replies.
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Bytes in one message of a stream.
+const CHUNK: usize = 64 << 10;
+
+/// Serves until the listener fails. The identity may be replaced meanwhile: connections made
+/// from then on use the new one.
+pub async fn serve(
+    listener: TcpListener,
+    identity: Identity,
+    agent: Arc<Agent>,
+) -> Result<(), ApiError> {
+    Server::builder()
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(60)))
+        .serve_with_incoming(Services::new(agent), tls::incoming(listener, identity))
+        .await?;
+    Ok(())
+}

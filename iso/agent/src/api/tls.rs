@@ -1,0 +1,150 @@
+//! TLS of the control API: who the agent is and whom it answers, replaceable while it runs.
+
+use coracle_protocol::guest::AgentIdentity;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+/// A handshake may take this long.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+/// Pause when no connection can be taken, for instance because files have run out.
+const EXHAUSTED: Duration = Duration::from_secs(1);
+
+/// The agent's certificate and the authority of its callers. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Identity(Arc<RwLock<Arc<ServerConfig>>>);
+
+/// Why an identity cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent's {what} cannot be used: {reason}")]
+pub struct IdentityError {
+    what: &'static str,
+    reason: String,
+}
+
+impl Identity {
+    /// From PEM texts.
+    pub fn new(identity: &AgentIdentity) -> Result<Self, IdentityError> {
+        Ok(Self(Arc::new(RwLock::new(Arc::new(config(identity)?)))))
+    }
+
+    /// Takes another identity for the connections to come.
+    pub fn replace(&self, identity: &AgentIdentity) -> Result<(), IdentityError> {
+        let config = Arc::new(config(identity)?);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(
+            &self.0.read().unwrap_or_else(PoisonError::into_inner),
+        ))
+    }
+}
+
+fn config(identity: &AgentIdentity) -> Result<ServerConfig, IdentityError> {
+    fn wrong<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> IdentityError {
+        move |error| IdentityError {
+            what,
+            reason: error.to_string(),
+        }
+    }
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(identity.client_ca.as_bytes()) {
+        let authority = authority.map_err(wrong("client authority"))?;
+        roots.add(authority).map_err(wrong("client authority"))?;
+    }
+    let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(wrong("certificate"))?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(wrong("key"))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let callers =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .map_err(wrong("client authority"))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(wrong("TLS"))?
+        .with_client_cert_verifier(callers)
+        .with_single_cert(chain, key)
+        .map_err(wrong("certificate"))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// Connections whose TLS stands. Handshakes run beside each other, so that a caller that says
+/// nothing holds nobody up.
+pub(super) fn incoming(
+    listener: TcpListener,
+    identity: Identity,
+) -> impl Stream<Item = io::Result<Secured>> {
+    let (sender, receiver) = mpsc::channel(16);
+    tokio::spawn(async move {
+        while !sender.is_closed() {
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(EXHAUSTED).await;
+                continue;
+            };
+            let (acceptor, sender) = (identity.acceptor(), sender.clone());
+            tokio::spawn(async move {
+                let _ = stream.set_nodelay(true);
+                if let Ok(Ok(stream)) =
+                    tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await
+                {
+                    let _ = sender.send(Ok(Secured(stream))).await;
+                }
+            });
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// A connection, in the form that tonic takes.
+pub(super) struct Secured(TlsStream<TcpStream>);
+
+impl Connected for Secured {
+    type ConnectInfo = ();
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,365 @@
+//! Stage 2: PID 1 on the root file system.
+//!
+//! First, step by step and before any thread exists, the machine gets its disks, settings,
+//! network and files. Then the agent serves: its API first, so that the host can watch the
+//! components come up.
+
+use crate::accounts;
+use crate::api::{self, Agent, Identity};
+use crate::children::Children;
+use crate::disks::{self, Content, Disk};
+use crate::kernel;
+use crate::logs::{self, Logs};
+use crate::mounts;
+use crate::network;
+use crate::pki;
+use crate::place::{self, Access};
+use crate::power;
+use crate::readiness::Probe;
+use crate::render::{self, Values};
+use crate::sshd;
+use crate::supervise::Supervisor;
+use crate::table::{self, Table};
+use coracle_protocol::guest::GuestConfig;
+use coracle_protocol::{AGENT_PORT, GUEST_USER, SSH_PORT, seed};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::time::ClockId;
+use std::convert::Infallible;
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+/// Where programs are looked for, in the whole machine.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/lib/coracle/kubernetes/bin:\
+                        /usr/sbin:/usr/bin:/sbin:/bin";
+
+const COMPONENTS: &str = "/usr/lib/coracle/components.toml";
+const TEMPLATES: &str = "/usr/lib/coracle/templates";
+const PKI: &str = "/etc/kubernetes/pki";
+const LOGS: &str = "/var/log/coracle";
+/// How long disks may take to appear after their drivers were loaded.
+const DISKS: Duration = Duration::from_secs(10);
+/// Open files of every process, as container hosts commonly have it.
+const OPEN_FILES: u64 = 1 << 20;
+
+/// Why the machine cannot boot.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// A disk is missing.
+    #[error("there is no {what}; found: {found}")]
+    NoDisk {
+        /// Which.
+        what: &'static str,
+        /// The disks that are there and what they hold.
+        found: String,
+    },
+    /// The seed disk cannot be used.
+    #[error(transparent)]
+    Seed(#[from] seed::SeedError),
+    /// A mount failed.
+    #[error(transparent)]
+    Mount(#[from] mounts::MountError),
+    /// The network cannot be set up.
+    #[error(transparent)]
+    Network(#[from] network::NetworkError),
+    /// The table of components cannot be used.
+    #[error(transparent)]
+    Table(#[from] table::TableError),
+    /// A certificate cannot be made.
+    #[error(transparent)]
+    Pki(#[from] pki::PkiError),
+    /// The API cannot be served.
+    #[error(transparent)]
+    Api(#[from] api::ApiError),
+    /// Another step failed.
+    #[error("{step}: {source}")]
+    Step {
+        /// Which.
+        step: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn step(step: impl Into<String>) -> impl FnOnce(io::Error) -> BootError {
+    let step = step.into();
+    move |source| BootError::Step { step, source }
+}
+
+/// Says on the console why a stage failed and powers off: a machine that cannot boot should
+/// end, so that the host notices at once.
+pub fn or_power_off<E: std::error::Error>(result: Result<Infallible, E>) -> ExitCode {
+    let Err(error) = result;
+    let mut text = format!("cannot boot: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    kernel::complain(&text);
+    power::off();
+    ExitCode::FAILURE
+}
+
+/// Boots the machine and serves until it is powered off.
+pub fn run() -> Result<Infallible, BootError> {
+    for mount in mounts::EARLY {
+        if let Err(error) = mounts::mount(mount) {
+            kernel::complain(&error.to_string());
+        }
+    }
+    mounts::share_all()?;
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES);
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+
+    let text = fs::read_to_string(COMPONENTS).map_err(step(format!("cannot read {COMPONENTS}")))?;
+    let table = table::parse(&text)?;
+    match kernel::load_drivers(Path::new("/sys"), &table.modules) {
+        Ok(complaint) if complaint.is_empty() => {}
+        Ok(complaint) => kernel::complain(&complaint),
+        Err(error) => kernel::complain(&format!("cannot run modprobe: {error}")),
+    }
+    let (config, disks) = settings_and_disks()?;
+    advance_clock(config.written_at_millis);
+    let data = one(&disks, Content::Data).or_else(|| one(&disks, Content::Blank));
+    let data = data.ok_or_else(|| missing("data disk", &disks))?;
+    mounts::data_disk(&data.device, data.content == Content::Blank)?;
+    if config.kubernetes.is_some() {
+        let layer = one(&disks, Content::Kubernetes);
+        mounts::layer(
+            &layer
+                .ok_or_else(|| missing("Kubernetes layer", &disks))?
+                .device,
+        )?;
+    }
+    for complaint in kernel::set_parameters(Path::new("/proc/sys"), &table.parameters) {
+        kernel::complain(&format!("kernel parameter {complaint}"));
+    }
+    network::loopback()?;
+    network::first_card(&config.network)?;
+    place_machine_files(&config)?;
+    let values = render::values(&config).map_err(|source| table::TableError::Render {
+        name: "settings".into(),
+        source,
+    })?;
+    place_kubernetes_files(&config)?;
+    render_files(&table, &config, &values)?;
+    let components = table::resolve(&table, config.kubernetes.as_ref(), &values)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(step("cannot start the runtime"))?;
+    runtime.block_on(serve(config, components))
+}
+
+async fn serve(
+    config: GuestConfig,
+    components: Vec<table::Component>,
+) -> Result<Infallible, BootError> {
+    let children = Children::start(true).map_err(step("cannot watch for signals"))?;
+    let logs = Arc::new(Logs::new(LOGS.into(), logs::LIMIT));
+    logs.note(&format!(
+        "booted {} ({})",
+        env!("CARGO_PKG_VERSION"),
+        config.image_digest
+    ));
+    tokio::spawn(logs::kernel::follow(Arc::clone(&logs)));
+    let probe = Probe::new(children.clone(), PKI.into());
+    let supervisor = Arc::new(Supervisor::start(components, &children, &logs, &probe));
+    let identity = Identity::new(&config.agent)?;
+    let agent = Arc::new(Agent {
+        image_digest: config.image_digest.clone(),
+        kubernetes_version: config.kubernetes.map(|one| one.version).unwrap_or_default(),
+        etc: "/etc".into(),
+        data: "/var".into(),
+        children,
+        logs,
+        supervisor,
+        power: power::Power::machine(),
+    });
+    sshd::listen(
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, SSH_PORT)),
+        Arc::clone(&agent),
+    )
+    .await
+    .map_err(step("cannot listen for ssh"))?;
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, AGENT_PORT));
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(step(format!("cannot listen on {address}")))?;
+    kernel::say("the agent serves");
+    api::serve(listener, identity, agent).await?;
+    Err(step("the agent's API ended")(
+        io::ErrorKind::UnexpectedEof.into(),
+    ))
+}
+
+fn settings_and_disks() -> Result<(GuestConfig, Vec<Disk>), BootError> {
+    let mut disks = Vec::new();
+    let seed = kernel::wait_for(DISKS, || {
+        disks = disks::find(Path::new("/sys/block"), Path::new("/dev")).unwrap_or_default();
+        one(&disks, Content::Seed).cloned()
+    });
+    let seed = seed.ok_or_else(|| missing("seed disk", &disks))?;
+    let file = File::open(&seed.device).map_err(step("cannot open the seed disk"))?;
+    Ok((seed::decode(file)?, disks))
+}
+
+fn one(disks: &[Disk], content: Content) -> Option<&Disk> {
+    disks.iter().find(|disk| disk.content == content)
+}
+
+fn missing(what: &'static str, disks: &[Disk]) -> BootError {
+    let found: Vec<String> = disks
+        .iter()
+        .map(|disk| format!("{} ({:?})", disk.device.display(), disk.content))
+        .collect();
+    let found = if found.is_empty() {
+        "no disk at all".to_owned()
+    } else {
+        found.join(", ")
+    };
+    BootError::NoDisk { what, found }
+}
+
+/// A machine without a good clock starts from the host's, as it was when the seed was written.
+fn advance_clock(written_at_millis: u64) {
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let written = i64::try_from(written_at_millis / 1000).unwrap_or(0);
+    if now < written {
+        let time = nix::sys::time::TimeSpec::new(written, 0);
+        let _ = nix::time::clock_settime(ClockId::CLOCK_REALTIME, time);
+    }
+}
+
+fn put(path: &str, content: &str, access: Access) -> Result<(), BootError> {
+    place::file(Path::new(path), content.as_bytes(), access).map_err(step("placing files"))
+}
+
+/// Name, resolver, machine id, home folders and who may log in.
+fn place_machine_files(config: &GuestConfig) -> Result<(), BootError> {
+    let name = &config.hostname;
+    nix::unistd::sethostname(name).map_err(|error| step("cannot set the name")(error.into()))?;
+    put("/etc/hostname", &format!("{name}\n"), Access::PUBLIC)?;
+    // The machine's own line is added; what its user wrote stays.
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let named = hosts
+        .lines()
+        .any(|line| line.split_whitespace().skip(1).any(|one| one == name));
+    if !named {
+        let hosts = format!("{}\n{} {name}\n", hosts.trim_end(), config.network.address);
+        put("/etc/hosts", &hosts, Access::PUBLIC)?;
+    }
+    let servers: Vec<String> = config
+        .network
+        .dns
+        .iter()
+        .map(|server| format!("nameserver {server}\n"))
+        .collect();
+    put("/etc/resolv.conf", &servers.concat(), Access::PUBLIC)?;
+    if fs::read_to_string("/etc/machine-id")
+        .unwrap_or_default()
+        .trim()
+        .is_empty()
+    {
+        let id = fs::read_to_string("/proc/sys/kernel/random/uuid")
+            .map_err(step("cannot make a machine id"))?;
+        put(
+            "/etc/machine-id",
+            &id.replace('-', ""),
+            Access {
+                mode: 0o444,
+                group: None,
+            },
+        )?;
+    }
+    put(
+        "/etc/ssh/ssh_host_ed25519_key",
+        &config.ssh.host_key,
+        Access::SECRET,
+    )?;
+    let keys = config.ssh.authorized_keys.join("\n") + "\n";
+    put(
+        &format!("/etc/ssh/authorized_keys/{GUEST_USER}"),
+        &keys,
+        Access::PUBLIC,
+    )?;
+    place::folder(Path::new("/run/sshd"), 0o755).map_err(step("cannot make /run/sshd"))?;
+    place::folder(Path::new("/run/lock"), 0o1777).map_err(step("cannot make /run/lock"))?;
+    for user in ["root", GUEST_USER] {
+        if let Ok(Some(account)) = accounts::find(Path::new("/etc"), user) {
+            home(&account).map_err(step(format!("cannot make the home of {user}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a home folder once, from /etc/skel.
+fn home(account: &accounts::Account) -> io::Result<()> {
+    let made = account.home.join(".profile").exists() || account.home.join(".bashrc").exists();
+    if made {
+        return Ok(());
+    }
+    fs::create_dir_all(&account.home)?;
+    let own = |path: &Path| std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid));
+    for entry in fs::read_dir("/etc/skel").into_iter().flatten().flatten() {
+        let to = account.home.join(entry.file_name());
+        if entry.file_type()?.is_file() && !to.exists() {
+            fs::copy(entry.path(), &to)?;
+            own(&to)?;
+        }
+    }
+    fs::set_permissions(&account.home, fs::Permissions::from_mode(0o700))?;
+    own(&account.home)
+}
+
+fn place_kubernetes_files(config: &GuestConfig) -> Result<(), BootError> {
+    let Some(kubernetes) = &config.kubernetes else {
+        return Ok(());
+    };
+    let administrators = accounts::group_id(Path::new("/etc"), GUEST_USER).unwrap_or_default();
+    let node = pki::Node {
+        name: &config.hostname,
+        address: config.network.address,
+        administrators,
+        now: OffsetDateTime::now_utc(),
+    };
+    pki::ensure(Path::new(PKI), &node)?;
+    pki::place_identity(Path::new(PKI), &kubernetes.identity)?;
+    Ok(())
+}
+
+fn render_files(table: &Table, config: &GuestConfig, values: &Values) -> Result<(), BootError> {
+    let rows = table
+        .files
+        .iter()
+        .filter(|row| config.kubernetes.is_some() || !row.kubernetes);
+    for row in rows {
+        let template = PathBuf::from(TEMPLATES).join(&row.template);
+        let text = fs::read_to_string(&template)
+            .map_err(step(format!("cannot read {}", template.display())))?;
+        let mut values = values.clone();
+        values.extend(row.values.clone());
+        let name = row.template.clone();
+        let text = render::fill(&text, &values)
+            .map_err(|source| table::TableError::Render { name, source })?;
+        let group = match &row.group {
+            Some(name) => accounts::group_id(Path::new("/etc"), name).unwrap_or_default(),
+            None => None,
+        };
+        let access = Access {
+            mode: row.mode,
+            group,
+        };
+        place::file(&row.path, text.as_bytes(), access).map_err(step("placing files"))?;
+    }
+    Ok(())
+}

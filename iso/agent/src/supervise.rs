@@ -1,0 +1,419 @@
+//! Keeps the components of the table running.
+//!
+//! One task a component:
+//!
+//! ```text
+//! WAITING --those it comes after are ready--> STARTING --probe passes--> READY
+//!                                               ^  |                      |
+//!                                   back-off is |  | process ended        | process ended
+//!                                          over |  v                      v
+//!                                              BACKING_OFF <--------------+--one-shot, 0--> DONE
+//! ```
+//!
+//! All tasks write one table of states, which everybody else watches.
+
+use crate::children::{Child, Children, Exit};
+use crate::kernel;
+use crate::logs::{Log, Logs};
+use crate::readiness::Probe;
+use crate::table::{Component, Ready};
+use coracle_protocol::api::{self, ComponentState};
+use nix::sys::signal::{Signal, killpg};
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Pauses between two questions whether it is ready.
+const ASK: Duration = Duration::from_millis(100);
+/// First and longest pause before an ended component is started again.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// A component that ran this long begins anew with the first pause.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Why a component was not restarted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RestartError {
+    /// There is none of this name.
+    #[error("there is no component {0}")]
+    Unknown(String),
+    /// It could not be started.
+    #[error("{0}")]
+    Failed(String),
+    /// The machine is stopping.
+    #[error("the machine is stopping")]
+    Stopping,
+}
+
+enum Order {
+    Restart(oneshot::Sender<Result<(), String>>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// The running components.
+#[derive(Debug)]
+pub struct Supervisor {
+    rows: Vec<Handle>,
+    table: watch::Sender<Vec<api::Component>>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    name: String,
+    stop_order: u32,
+    orders: mpsc::Sender<Order>,
+}
+
+/// What every task needs.
+#[derive(Clone)]
+struct Shared {
+    children: Children,
+    logs: Arc<Logs>,
+    probe: Probe,
+    path: &'static str,
+    table: watch::Sender<Vec<api::Component>>,
+}
+
+impl Supervisor {
+    /// Starts all components, each as soon as those before it are ready.
+    #[must_use]
+    pub fn start(
+        components: Vec<Component>,
+        children: &Children,
+        logs: &Arc<Logs>,
+        probe: &Probe,
+    ) -> Self {
+        let states = components.iter().map(|component| api::Component {
+            name: component.row.name.clone(),
+            state: ComponentState::Waiting.into(),
+            ..api::Component::default()
+        });
+        let table = watch::Sender::new(states.collect());
+        let shared = Shared {
+            children: children.clone(),
+            logs: Arc::clone(logs),
+            probe: probe.clone(),
+            path: crate::boot::PATH,
+            table: table.clone(),
+        };
+        let rows = components
+            .into_iter()
+            .enumerate()
+            .map(|(index, component)| {
+                let (orders, receiver) = mpsc::channel(4);
+                let handle = Handle {
+                    name: component.row.name.clone(),
+                    stop_order: component.row.stop_order,
+                    orders,
+                };
+                let task = Task {
+                    index,
+                    component,
+                    shared: shared.clone(),
+                    orders: receiver,
+                };
+                tokio::spawn(task.run());
+                handle
+            });
+        Self {
+            rows: rows.collect(),
+            table,
+        }
+    }
+
+    /// The states of all components, in the order of the table.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Vec<api::Component>> {
+        self.table.subscribe()
+    }
+
+    /// Restarts one; returns when its new process runs.
+    pub async fn restart(&self, name: &str) -> Result<(), RestartError> {
+        let row = self.rows.iter().find(|row| row.name == name);
+        let row = row.ok_or_else(|| RestartError::Unknown(name.to_owned()))?;
+        let (done, answer) = oneshot::channel();
+        let stopping = |_| RestartError::Stopping;
+        row.orders
+            .send(Order::Restart(done))
+            .await
+            .map_err(|_| RestartError::Stopping)?;
+        answer
+            .await
+            .map_err(stopping)?
+            .map_err(RestartError::Failed)
+    }
+
+    /// Stops for good those whose order is in the range, low orders first; those of one order
+    /// at the same time. Each gets its own grace.
+    pub async fn stop(&self, orders: std::ops::Range<u32>) {
+        let groups: BTreeSet<u32> = self
+            .rows
+            .iter()
+            .map(|row| row.stop_order)
+            .filter(|one| orders.contains(one))
+            .collect();
+        for group in groups {
+            let mut answers = Vec::new();
+            for row in self.rows.iter().filter(|row| row.stop_order == group) {
+                let (done, answer) = oneshot::channel();
+                if row.orders.send(Order::Stop(done)).await.is_ok() {
+                    answers.push(answer);
+                }
+            }
+            for answer in answers {
+                let _ = answer.await;
+            }
+        }
+    }
+}
+
+struct Task {
+    index: usize,
+    component: Component,
+    shared: Shared,
+    orders: mpsc::Receiver<Order>,
+}
+
+/// How one life of a process ended.
+enum End {
+    /// By itself.
+    Exit(Exit),
+    /// Because it was to be restarted; the answer waits for the new process.
+    Restart(oneshot::Sender<Result<(), String>>),
+    /// Because it was to be stopped.
+    Stop(oneshot::Sender<()>),
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut waiting = match self.wait_for_others().await {
+            Ok(restart) => restart,
+            Err(stop) => return self.stopped(stop),
+        };
+        let mut back_off = BACK_OFF.0;
+        loop {
+            let began = Instant::now();
+            let started = self.spawn();
+            let end = match started {
+                Ok((child, log)) => {
+                    if let Some(answer) = waiting.take() {
+                        let _ = answer.send(Ok(()));
+                    }
+                    self.live(child, &log).await
+                }
+                Err(error) => {
+                    let reason = format!("cannot start {}: {error}", self.component.command[0]);
+                    self.shared
+                        .logs
+                        .note(&format!("{}: {reason}", self.component.row.name));
+                    if let Some(answer) = waiting.take() {
+                        let _ = answer.send(Err(reason.clone()));
+                    }
+                    self.set(ComponentState::BackingOff, 0, &reason);
+                    End::Exit(Exit::Status(127))
+                }
+            };
+            match end {
+                End::Stop(done) => return self.stopped(done),
+                End::Restart(answer) => {
+                    waiting = Some(answer);
+                    back_off = BACK_OFF.0;
+                }
+                End::Exit(Exit::Status(0)) if self.component.row.one_shot => {
+                    self.set(ComponentState::Done, 0, "");
+                    match self.orders.recv().await {
+                        Some(Order::Restart(answer)) => waiting = Some(answer),
+                        Some(Order::Stop(done)) => return self.stopped(done),
+                        None => return,
+                    }
+                }
+                End::Exit(_) => {
+                    if began.elapsed() > SETTLED {
+                        back_off = BACK_OFF.0;
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(back_off) => {}
+                        order = self.orders.recv() => match order {
+                            Some(Order::Restart(answer)) => waiting = Some(answer),
+                            Some(Order::Stop(done)) => return self.stopped(done),
+                            None => return,
+                        }
+                    }
+                    back_off = (back_off * 2).min(BACK_OFF.1);
+                }
+            }
+            self.shared
+                .table
+                .send_modify(|table| table[self.index].restarts += 1);
+        }
+    }
+
+    /// Waits until all it comes after are ready. A restart ordered meanwhile starts it at once.
+    async fn wait_for_others(
+        &mut self,
+    ) -> Result<Option<oneshot::Sender<Result<(), String>>>, oneshot::Sender<()>> {
+        let after = self.component.row.after.clone();
+        let mut table = self.shared.table.subscribe();
+        let others = table.wait_for(|table| {
+            after.iter().all(|name| {
+                table
+                    .iter()
+                    .any(|one| one.name == *name && one.ready_at_uptime_millis > 0)
+            })
+        });
+        tokio::select! {
+            _ = others => Ok(None),
+            order = self.orders.recv() => match order {
+                Some(Order::Stop(done)) => Err(done),
+                Some(Order::Restart(answer)) => Ok(Some(answer)),
+                None => Ok(None),
+            }
+        }
+    }
+
+    fn spawn(&self) -> io::Result<(Child, Arc<Log>)> {
+        let row = &self.component.row;
+        let log = self.shared.logs.log(&row.name)?;
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let mut command = Command::new(&self.component.command[0]);
+        command
+            .args(&self.component.command[1..])
+            .env_clear()
+            .env("PATH", self.shared.path)
+            .env("HOME", "/root")
+            .envs(&row.environment)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer);
+        in_own_session(&mut command);
+        let child = self.shared.children.spawn(&mut command)?;
+        drop(command);
+        if row.oom_score != 0 {
+            set_oom_score(child.pid.as_raw(), row.oom_score);
+        }
+        nix::fcntl::fcntl(
+            &reader,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+        )?;
+        let reader = pipe::Receiver::from_owned_fd(reader)?;
+        tokio::spawn(pump(reader, Arc::clone(&log)));
+        Ok((child, log))
+    }
+
+    /// One life of the process, from its start to its end.
+    async fn live(&mut self, mut child: Child, log: &Log) -> End {
+        let pid = child.pid.as_raw().cast_unsigned();
+        self.set(ComponentState::Starting, pid, "");
+        let (shared, index) = (self.shared.clone(), self.index);
+        let wanted = self.component.row.ready.clone();
+        let mut ready = std::pin::pin!(until_ready(shared, index, wanted));
+        let mut is_ready = false;
+        let order = loop {
+            tokio::select! {
+                exit = child.exit() => {
+                    if self.component.row.one_shot && exit == Exit::Status(0) {
+                        return End::Exit(exit);
+                    }
+                    let line = log.last_line();
+                    let detail =
+                        if line.is_empty() { exit.to_string() } else { format!("{exit}: {line}") };
+                    self.shared.logs.note(&format!("{} {detail}", self.component.row.name));
+                    self.set(ComponentState::BackingOff, 0, &detail);
+                    return End::Exit(exit);
+                }
+                () = &mut ready, if !is_ready => {
+                    is_ready = true;
+                    self.set(ComponentState::Ready, pid, "");
+                }
+                order = self.orders.recv() => break order,
+            }
+        };
+        let grace = Duration::from_secs(self.component.row.stop_grace.into());
+        stop(&mut child, grace).await;
+        match order {
+            Some(Order::Restart(answer)) => End::Restart(answer),
+            Some(Order::Stop(done)) => End::Stop(done),
+            None => End::Stop(oneshot::channel().0),
+        }
+    }
+
+    fn stopped(&self, done: oneshot::Sender<()>) {
+        self.set(ComponentState::Done, 0, "stopped");
+        let _ = done.send(());
+    }
+
+    fn set(&self, state: ComponentState, pid: u32, detail: &str) {
+        let name = &self.component.row.name;
+        let uptime = kernel::uptime_millis();
+        self.shared.table.send_modify(|table| {
+            let one = &mut table[self.index];
+            one.state = state.into();
+            one.pid = pid;
+            detail.clone_into(&mut one.detail);
+            let done = state == ComponentState::Done && self.component.row.one_shot;
+            let first = one.ready_at_uptime_millis == 0;
+            if first && (state == ComponentState::Ready || done) && detail.is_empty() {
+                one.ready_at_uptime_millis = uptime;
+                self.shared.logs.note(&format!("{name} is ready"));
+            }
+        });
+    }
+}
+
+/// Asks until the answer is yes, and shows each new reason why it is not.
+async fn until_ready(shared: Shared, index: usize, ready: Ready) {
+    if ready == Ready::Ended {
+        return std::future::pending().await;
+    }
+    let mut last = String::new();
+    while let Err(reason) = shared.probe.ask(&ready).await {
+        if reason != last {
+            shared
+                .table
+                .send_modify(|table| reason.clone_into(&mut table[index].detail));
+            last = reason;
+        }
+        tokio::time::sleep(ASK).await;
+    }
+}
+
+/// SIGTERM, and after the grace SIGKILL to its whole session.
+async fn stop(child: &mut Child, grace: Duration) {
+    let _ = nix::sys::signal::kill(child.pid, Signal::SIGTERM);
+    if tokio::time::timeout(grace, child.exit()).await.is_err() {
+        let _ = killpg(child.pid, Signal::SIGKILL);
+        child.exit().await;
+    }
+}
+
+/// The process leads a session and group of its own, so that signals to it reach nobody else.
+pub(crate) fn in_own_session(command: &mut Command) {
+    // SAFETY: setsid is safe to call between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            Ok(())
+        });
+    }
+}
+
+fn set_oom_score(pid: i32, score: i32) {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    if let Ok(mut file) = std::fs::OpenOptions::new().write(true).open(path) {
+        let _ = io::Write::write_all(&mut file, score.to_string().as_bytes());
+    }
+}
+
+/// Copies what a component prints to its log until nobody holds the pipe any more.
+pub(crate) async fn pump(mut reader: pipe::Receiver, log: Arc<Log>) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(length @ 1..) = reader.read(&mut buffer).await {
+        log.append(&buffer[..length]);
+    }
+}
