@@ -101,7 +101,7 @@ impl Go {
             key = key.with("host", format!("{}/{}", host.os, host.arch));
         }
         cache.part(&step, &key.finish(), |work, out| {
-            work.run(go(&component.folder).args(["mod", "download"]))?;
+            self.download(work, component)?;
             for program in &component.description.programs {
                 if component.description.cgo {
                     self.build_inside(work, cache, root, component, &program.package, out)?;
@@ -166,6 +166,15 @@ impl Go {
         work.run(&mut root.inside(work, &binds, &variables, "/source", &command)?)
     }
 
+    /// Makes sure that the sources of all of a component's modules are on this host.
+    pub(crate) fn download(
+        &self,
+        work: &Work<'_>,
+        component: &Component,
+    ) -> Result<(), BuildError> {
+        work.run(go(&component.folder).args(["mod", "download"]))
+    }
+
     /// The modules that a program says it was built from.
     pub(crate) fn linked(
         &self,
@@ -183,10 +192,11 @@ impl Go {
 
     /// Where the sources of a module that a component uses are.
     pub(crate) fn module_folder(
+        &self,
         work: &Work<'_>,
         component: &Component,
     ) -> Result<PathBuf, BuildError> {
-        work.run(go(&component.folder).args(["mod", "download"]))?;
+        self.download(work, component)?;
         let module = &component.description.module;
         let text =
             work.text(go(&component.folder).args(["list", "-m", "-f", "{{.Dir}}", module]))?;

@@ -62,6 +62,8 @@ pub(crate) fn golang(
     component: &Component,
     part: &Made,
 ) -> Result<Vec<Material>, BuildError> {
+    // Licences are read from the modules' sources, which may have been removed since.
+    go.download(work, component)?;
     let mut materials = Vec::new();
     for program in &component.description.programs {
         for module in go.linked(work, &part.file(work, &program.name)?)? {

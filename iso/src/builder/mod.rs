@@ -25,6 +25,8 @@ mod debian;
 #[cfg(unix)]
 mod erofs;
 #[cfg(unix)]
+mod filesystems;
+#[cfg(unix)]
 mod golang;
 #[cfg(unix)]
 mod kernel;

@@ -16,6 +16,7 @@ const SOURCE: &str = "build/pause/linux";
 pub(crate) fn build(
     cache: &Cache<'_>,
     root: &BuildRoot,
+    go: &Go,
     kubernetes: &Component,
     version: &str,
 ) -> Result<Made, BuildError> {
@@ -29,7 +30,7 @@ pub(crate) fn build(
         .digest("build root", &root.digest)
         .finish();
     cache.part(&step, &key, |work, out| {
-        let source = Go::module_folder(work, kubernetes)?.join(SOURCE);
+        let source = go.module_folder(work, kubernetes)?.join(SOURCE);
         let binds: [(&Path, &str); 2] = [(&source, "source"), (out, "out")];
         let define = format!("-DVERSION=v{version}");
         let command = [
