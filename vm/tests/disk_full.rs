@@ -34,8 +34,9 @@ const WRITER: [u8; 42] = [
     0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // to sector 8
 ];
 
-/// What stands in front of QEMU: a file system of one MiB, seen by it alone, over the folder of the
-/// test's disk. A file in it takes half of the space, to be removed later.
+/// What stands in front of QEMU: a file system of 256 MiB, seen by it alone, over the folder of the
+/// test's disk. A file in it takes nearly all of the space, to be removed later: the guest then needs a while to
+/// fill it again.
 fn small_file_system(home: &Path, folder: &Path) -> Programs {
     let qemu = programs()
         .find("qemu-system-x86_64")
@@ -44,8 +45,8 @@ fn small_file_system(home: &Path, folder: &Path) -> Programs {
     let (folder, qemu) = (folder.display(), qemu.display());
     let text = format!(
         "#!/bin/sh\nif [ \"$1\" = -name ]; then exec unshare --user --map-root-user --mount /bin/sh -c \
-         'cp {folder}/data.img {home}/kept && mount -t tmpfs -o size=1m none {folder} && \
-         cp --sparse=always {home}/kept {folder}/data.img && head -c 500000 /dev/zero > {folder}/filler && \
+         'cp {folder}/data.img {home}/kept && mount -t tmpfs -o size=256m none {folder} && \
+         cp --sparse=always {home}/kept {folder}/data.img && head -c 268000000 /dev/zero > {folder}/filler && \
          exec {qemu} \"$@\"' sh \"$@\"; fi\nexec {qemu} \"$@\"\n",
         home = home.display(),
     );
