@@ -20,7 +20,7 @@ use coracle_protocol::guest::{
     SshIdentity,
 };
 use coracle_protocol::{AGENT_SERVER_NAME, seed};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::KeyPair;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
@@ -29,60 +29,17 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+#[path = "../tests/support/identity.rs"]
+mod identity;
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
-
-struct Authority {
-    pem: String,
-    key: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-fn authority(name: &str) -> Outcome<Authority> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate()?;
-    let pem = params.self_signed(&key)?.pem();
-    Ok(Authority {
-        pem,
-        key: key.serialize_pem(),
-        issuer: Issuer::new(params, key),
-    })
-}
-
-fn leaf(
-    authority: &Authority,
-    name: &str,
-    group: &str,
-    names: &[&str],
-) -> Outcome<(String, String)> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, name);
-    if !group.is_empty() {
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, group);
-    }
-    for name in names {
-        params.subject_alt_names.push(match name.parse() {
-            Ok(address) => SanType::IpAddress(address),
-            Err(_) => SanType::DnsName((*name).try_into()?),
-        });
-    }
-    let key = KeyPair::generate()?;
-    Ok((
-        params.signed_by(&key, &authority.issuer)?.pem(),
-        key.serialize_pem(),
-    ))
-}
 
 fn write_seed(folder: &Path) -> Outcome<()> {
     fs::create_dir_all(folder)?;
-    let cluster = authority("cluster")?;
-    let clients = authority("clients")?;
-    let agents = authority("agent")?;
-    let serving = leaf(
-        &cluster,
+    let cluster = identity::authority("cluster")?;
+    let clients = identity::authority("clients")?;
+    let agents = identity::authority("agent")?;
+    let serving = cluster.issue(
         "kube-apiserver",
         "",
         &[
@@ -94,9 +51,9 @@ fn write_seed(folder: &Path) -> Outcome<()> {
             "kubernetes.default.svc",
         ],
     )?;
-    let admin = leaf(&clients, "tester", "system:masters", &[])?;
-    let agent = leaf(&agents, "agent", "", &[AGENT_SERVER_NAME])?;
-    let host = leaf(&agents, "host", "", &[])?;
+    let admin = clients.issue("tester", "system:masters", &[])?;
+    let agent = agents.issue("agent", "", &[AGENT_SERVER_NAME])?;
+    let host = agents.issue("host", "", &[])?;
     let service_accounts = KeyPair::generate()?;
     let ssh_key = |name: &str| -> Outcome<()> {
         let path = folder.join(name);

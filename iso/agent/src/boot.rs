@@ -42,6 +42,8 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/lib/coracle/kubernet
 const COMPONENTS: &str = "/usr/lib/coracle/components.toml";
 const TEMPLATES: &str = "/usr/lib/coracle/templates";
 const PKI: &str = "/etc/kubernetes/pki";
+/// The kubelet runs the pods that are described here.
+const MANIFESTS: &str = "/etc/kubernetes/manifests";
 const LOGS: &str = "/var/log/coracle";
 /// How long disks may take to appear after their drivers were loaded.
 const DISKS: Duration = Duration::from_secs(10);
@@ -325,6 +327,7 @@ fn place_kubernetes_files(config: &GuestConfig) -> Result<(), BootError> {
     let Some(kubernetes) = &config.kubernetes else {
         return Ok(());
     };
+    place::folder(Path::new(MANIFESTS), 0o755).map_err(step("cannot make a folder"))?;
     let administrators = accounts::group_id(Path::new("/etc"), GUEST_USER).unwrap_or_default();
     let node = pki::Node {
         name: &config.hostname,

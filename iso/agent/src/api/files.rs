@@ -6,6 +6,7 @@ use bytes::Bytes;
 use coracle_protocol::api::files_server::Files as Service;
 use coracle_protocol::api::put_request::Request as Message;
 use coracle_protocol::api::{FileChunk, GetRequest, PutReply, PutRequest};
+use std::cell::Cell;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -112,16 +113,17 @@ fn refused(text: String) -> io::Error {
 }
 
 /// Knows whether it was read to its end.
-struct Watched<R> {
+struct Watched<'a, R> {
     inner: R,
-    ended: bool,
+    ended: &'a Cell<bool>,
     bytes: u64,
 }
 
-impl<R: Read> Read for Watched<R> {
+impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
-        self.ended |= length == 0 && !buffer.is_empty();
+        self.ended
+            .set(self.ended.get() || (length == 0 && !buffer.is_empty()));
         self.bytes += length as u64;
         Ok(length)
     }
@@ -136,54 +138,62 @@ fn unpack(reader: impl Read, folder: &Path, owner: Option<&Account>) -> io::Resu
         give(&made, owner)?;
     }
     let folder = fs::canonicalize(folder).map_err(|error| named(folder, &error))?;
+    let ended = Cell::new(false);
     let mut watched = Watched {
         inner: reader,
-        ended: false,
+        ended: &ended,
         bytes: 0,
     };
     let mut archive = tar::Archive::new(&mut watched);
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(owner.is_none());
     archive.set_overwrite(true);
-    let mut reply = PutReply::default();
+    let unpacked = unpack_entries(&mut archive, &folder, owner);
+    if ended.get() {
+        return Err(cut_off());
+    }
+    let entries = unpacked?;
+    io::copy(&mut watched, &mut io::sink())?;
+    Ok(PutReply {
+        entries,
+        bytes: watched.bytes,
+    })
+}
+
+fn unpack_entries(
+    archive: &mut tar::Archive<impl Read>,
+    folder: &Path,
+    owner: Option<&Account>,
+) -> io::Result<u64> {
+    let mut count = 0;
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        let escapes =
-            |part: Component<'_>| !matches!(part, Component::Normal(_) | Component::CurDir);
-        if path.components().any(escapes) {
-            return Err(refused(format!(
-                "{} leads out of the folder",
-                path.display()
-            )));
+        let leads_out = || refused(format!("{} leads out of the folder", path.display()));
+        let inward = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        if !path.components().all(inward) {
+            return Err(leads_out());
         }
         let target = folder.join(&path);
         let above = target.parent().map(missing_folders).unwrap_or_default();
         if !entry
-            .unpack_in(&folder)
+            .unpack_in(folder)
             .map_err(|error| escaped(&path, &error))?
         {
-            return Err(refused(format!(
-                "{} leads out of the folder",
-                path.display()
-            )));
+            return Err(leads_out());
         }
         for made in above {
             give(&made, owner)?;
         }
         give(&target, owner)?;
-        reply.entries += 1;
+        count += 1;
     }
-    // An archive ends with two empty blocks; one that just stops was cut off on its way.
-    if watched.ended {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the archive is cut off",
-        ));
-    }
-    io::copy(&mut watched, &mut io::sink())?;
-    reply.bytes = watched.bytes;
-    Ok(reply)
+    Ok(count)
+}
+
+/// An archive ends with two empty blocks; one that just stops was cut off on its way.
+fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is cut off")
 }
 
 /// The tar crate reports a path through a symlink without a kind of its own.

@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -116,7 +116,7 @@ impl ConnectError {
 /// Any of the transports under TLS.
 trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
-type Stream = TlsStream<Box<dyn Transport>>;
+type Stream = BufReader<TlsStream<Box<dyn Transport>>>;
 
 pub(super) async fn connect(
     endpoint: &AgentEndpoint,
@@ -150,7 +150,7 @@ pub(super) async fn connect(
         .connect_with_connector(connector)
         .await
         .map_err(|error| failed(&error))?;
-    // With TLS 1.3 a refused client certificate shows only when something is read.
+    // Whoever listens must be an agent.
     MachineClient::new(channel.clone())
         .info(InfoRequest {})
         .await
@@ -164,9 +164,18 @@ async fn open(endpoint: &AgentEndpoint, tls: &TlsConnector) -> Result<Stream, Co
         .map_err(|error| classify(endpoint, &error))?;
     let name = ServerName::try_from(AGENT_SERVER_NAME)
         .map_err(|error| ConnectError::Credentials(error.to_string()))?;
-    tls.connect(name, transport)
-        .await
-        .map_err(|error| classify(endpoint, &error))
+    let open = async {
+        let mut stream = BufReader::new(tls.connect(name, transport).await?);
+        // With TLS 1.3 the agent refuses a client certificate only after the handshake. HTTP/2
+        // lets the server speak at once, so that its first bytes, or its alert, come now; later
+        // HTTP/2 would turn the alert into mere text.
+        match stream.fill_buf().await? {
+            [] => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(stream),
+        }
+    };
+    open.await
+        .map_err(|error: io::Error| classify(endpoint, &error))
 }
 
 async fn open_transport(endpoint: &AgentEndpoint) -> io::Result<Box<dyn Transport>> {
