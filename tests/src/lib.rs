@@ -1,1 +1,40 @@
-//! tests
+//! What the end-to-end tests are made of: a [`Coracle`] in a sandbox of its own, commands with a
+//! time limit, terminals, ordinary users, and checks that nothing is left behind.
+//!
+//! The tests run the built program (`CORACLE_BIN`, else `target/release/coracle`, else
+//! `target/debug/coracle`) and know nothing of its inside. Those that need a machine take the
+//! image from the state folder `CORACLE_TEST_HOME` (default `target/test-home`), and run one at a
+//! time, whatever `--test-threads` says. Time limits only catch what hangs.
+//!
+//! A failed assertion panics with the whole output of the command: that is how a test fails.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "this crate is test code: a panic is a failed test, and what is printed is its report"
+)]
+
+mod account;
+mod archive;
+mod document;
+mod files;
+mod image;
+mod process;
+mod run;
+mod sandbox;
+mod sections;
+mod terminal;
+mod wait;
+
+pub use account::Account;
+pub use archive::{ImageArchive, archive_of_one_program};
+pub use document::{Block, Session, blocks, sessions, wildcard_match};
+pub use files::{append, damage, repository, write};
+pub use image::small_image;
+pub use process::{Process, alive, kill_pid, processes_naming, signal_pid};
+pub use run::{Done, Run, Started, installed};
+pub use sandbox::{Coracle, binary};
+pub use sections::Sections;
+pub use terminal::Terminal;
+pub use wait::{until, until_some};

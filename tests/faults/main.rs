@@ -1,0 +1,258 @@
+//! Faults of a start and of a running cluster, on real machines: killed and interrupted at every
+//! step, two at once, the hypervisor killed, the host's disk full.
+//!
+//! Two clusters serve all of it. While a start is dead its machine goes on booting, so that a
+//! chain over all steps costs about one cold start.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "test code: a panic is a failed test"
+)]
+
+mod full_disk;
+
+use coracle_tests::{Coracle, Sections, alive, kill_pid, small_image, until, write};
+use std::fs;
+use std::time::Duration;
+
+/// The steps of a start in their order. A step that is missing here is found by
+/// `the_chain_knows_every_step`.
+const STEPS: [&str; 10] = [
+    "check",
+    "image",
+    "machine",
+    "boot",
+    "agent",
+    "api",
+    "addons",
+    "node",
+    "ready",
+    "kubeconfig",
+];
+const SIGKILL: i32 = 9;
+/// Only catches what hangs.
+const LIMIT: Duration = Duration::from_secs(600);
+/// Somebody's kubeconfig, reached by a link.
+const FOREIGN: &str = "# other people's\ncontexts: [{name: theirs, context: {cluster: c, user: u}}]\ncurrent-context: theirs\nx-unknown: [1,\n  2]\n";
+
+#[test]
+fn the_chain_knows_every_step() {
+    // Events name each step with how many there are: an unknown one cannot hide.
+    let coracle = Coracle::new();
+    small_image(&coracle.home());
+    let start = coracle
+        .run("start -o json")
+        .env("CORACLE_FAULT", "interrupt:boot")
+        .done();
+    let first = &start.json_lines()[0]["data"];
+    assert_eq!(first["totalsteps"], STEPS.len().to_string(), "{start}");
+    for step in STEPS {
+        let known = coracle
+            .run("version --client")
+            .env("CORACLE_FAULT", format!("kill:{step}"))
+            .done();
+        known.ok();
+    }
+}
+
+#[test]
+fn a_start_killed_at_every_step_goes_on_and_a_killed_hypervisor_comes_back() {
+    let mut coracle = Coracle::with_machine();
+    let mut faults = Sections::new("kill");
+    let real = coracle.user_home().join("dotfiles/kubeconfig");
+    write(&real, FOREIGN);
+    fs::create_dir_all(coracle.kubeconfig().parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&real, coracle.kubeconfig()).unwrap();
+
+    faults.run(
+        "delete after a kill right behind the boot leaves nothing",
+        || {
+            let start = coracle
+                .run("start")
+                .env("CORACLE_FAULT", "kill:agent")
+                .done();
+            assert_eq!(start.signal(), Some(SIGKILL), "{start}");
+            let hypervisor = coracle.hypervisor("coracle");
+            coracle.delete("coracle");
+            assert!(!alive(hypervisor.pid));
+            coracle.nothing_is_left();
+        },
+    );
+    faults.must("killed at every step", || {
+        let mut hypervisor = None;
+        for step in STEPS {
+            let start = coracle
+                .run("start")
+                .env("CORACLE_FAULT", format!("kill:{step}"))
+                .done();
+            assert_eq!(start.signal(), Some(SIGKILL), "{step}: {start}");
+            if ["check", "image", "machine", "boot"].contains(&step) {
+                assert!(
+                    coracle.processes().is_empty(),
+                    "{step}: {:#?}",
+                    coracle.processes()
+                );
+                continue;
+            }
+            // The same machine all along: nothing is begun anew.
+            let pid = coracle.hypervisor("coracle").pid;
+            assert_eq!(
+                *hypervisor.get_or_insert(pid),
+                pid,
+                "{step}: another hypervisor"
+            );
+            let status = coracle.run("status").done();
+            assert!(
+                status
+                    .code()
+                    .is_some_and(|code| code & 1 == 0 && code & 4 != 0),
+                "{step}: {status}"
+            );
+        }
+    });
+    faults.must("two starts at once, and commands that have to wait", || {
+        let first = coracle.run("start").start();
+        let second = coracle.run("start").start();
+        let pids = [first.pid().to_string(), second.pid().to_string()];
+        let mut stop = coracle.run("stop").start();
+        until("the stop ends, or both starts do", LIMIT, || {
+            stop.has_ended()
+        });
+        let stop = stop.done();
+        // On a fast host both starts can be done before the stop gives up; then it did stop.
+        if stop.code() != Some(0) {
+            let stop = stop.fails(11, "CORACLE_LOCK_BUSY").says("coracle start");
+            assert!(
+                pids.iter()
+                    .any(|pid| stop.stderr.contains(&format!("process {pid}"))),
+                "{stop}"
+            );
+        }
+        first.done().ok();
+        second.done().ok();
+        coracle.hypervisor("coracle");
+        coracle.run("start").ok();
+        coracle.run("status").ok();
+        assert_eq!(coracle.machines(), ["coracle"]);
+    });
+    faults.run(
+        "the kubeconfig has the context beside the others, behind its link",
+        || {
+            let text = fs::read_to_string(&real).unwrap();
+            assert!(
+                text.starts_with("# other people's\n") && text.contains("x-unknown: [1,\n  2]\n"),
+                "{text}"
+            );
+            assert_eq!(coracle.kubectl("config current-context"), "coracle");
+            assert!(
+                coracle
+                    .kubectl("config get-contexts -o name")
+                    .contains("theirs")
+            );
+        },
+    );
+    faults.run(
+        "a hypervisor killed under a running cluster is said at once, and start brings it back",
+        || {
+            coracle.kubectl("create configmap before-the-kill --from-literal=a=b");
+            coracle.inside("echo fsynced > before-the-kill && sync before-the-kill");
+            let address = coracle.run("ip").ok().stdout;
+            kill_pid(coracle.hypervisor("coracle").pid);
+            let status = coracle.run("status").done().within(Duration::from_secs(2));
+            let status = status
+                .code_is(3)
+                .says("host: Stopped")
+                .says("kubeconfig: Configured");
+            drop(status);
+            coracle
+                .run("ssh -- true")
+                .done()
+                .fails(33, "CORACLE_MACHINE_NOT_RUNNING");
+            let list = coracle.run("list -o json").ok().json();
+            assert_eq!(list[0]["Status"], "Stopped", "{list}");
+            coracle.run("start").ok();
+            assert_eq!(coracle.run("ip").ok().stdout, address);
+            assert_eq!(coracle.inside("cat before-the-kill"), "fsynced");
+            assert_eq!(
+                coracle.kubectl("get configmap before-the-kill -o jsonpath={.data.a}"),
+                "b"
+            );
+        },
+    );
+    faults.run(
+        "a stopped hypervisor is said to be broken, and delete still works",
+        || {
+            // As a suspended process, or one stuck in the kernel, looks like.
+            let pid = coracle.hypervisor("coracle").pid;
+            coracle_tests::signal_pid(pid, rustix::process::Signal::STOP);
+            let status = coracle.run("status").done();
+            coracle_tests::signal_pid(pid, rustix::process::Signal::CONT);
+            assert_eq!(status.code().map(|code| code & 1), Some(1), "{status}");
+            status.says("does not answer");
+        },
+    );
+    faults.run(
+        "delete after a kill at the last step leaves nothing",
+        || {
+            // With another current context a start does not take the short way.
+            coracle.kubectl("config use-context theirs");
+            let start = coracle
+                .run("start")
+                .env("CORACLE_FAULT", "kill:kubeconfig")
+                .done();
+            assert_eq!(start.signal(), Some(SIGKILL), "{start}");
+            coracle.delete("coracle");
+            coracle.nothing_is_left();
+            assert_eq!(fs::read_to_string(&real).unwrap(), FOREIGN);
+            assert!(coracle.kubeconfig().is_symlink());
+        },
+    );
+    coracle.delete_all();
+    faults.finish();
+}
+
+#[test]
+fn a_start_interrupted_at_every_step_says_so_and_a_full_disk_pauses() {
+    let mut coracle = Coracle::with_machine();
+    let mut faults = Sections::new("interrupt");
+    let disk = full_disk::StateOnItsOwnDisk::mount(&coracle);
+    faults.must("interrupted at every step", || {
+        for step in STEPS {
+            let start = coracle
+                .run("start")
+                .env("CORACLE_FAULT", format!("interrupt:{step}"))
+                .done();
+            let start = start
+                .fails(130, "CORACLE_INTERRUPTED")
+                .says("interrupted while: ");
+            start
+                .advises("coracle start -p coracle")
+                .advises("coracle delete -p coracle");
+        }
+        coracle.run("start").ok();
+        coracle.run("status").ok();
+    });
+    faults.run("a stop that is interrupted says what it leaves", || {
+        let stop = coracle.run("stop -p nosuch").done();
+        stop.fails(35, "CORACLE_MACHINE_NOT_FOUND");
+    });
+    if let Some(disk) = &disk {
+        faults.run(
+            "a full disk of the host pauses the machine, and start goes on",
+            || disk.fill_and_free(&coracle),
+        );
+    }
+    faults.run("delete leaves nothing", || {
+        coracle.delete("coracle");
+        coracle.nothing_is_left();
+        assert!(
+            !coracle.kubeconfig().exists(),
+            "a kubeconfig that was made for the cluster is left"
+        );
+    });
+    coracle.delete_all();
+    drop(disk);
+    faults.finish();
+}

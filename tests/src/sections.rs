@@ -1,0 +1,77 @@
+//! A journey's named sections: one cluster serves many promises, and each failed one is named.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+/// The sections of one journey, and which of them failed.
+#[derive(Debug)]
+#[must_use]
+pub struct Sections {
+    journey: &'static str,
+    begun: Instant,
+    count: usize,
+    failed: Vec<String>,
+}
+
+impl Sections {
+    /// A journey without sections yet.
+    pub fn new(journey: &'static str) -> Self {
+        Self {
+            journey,
+            begun: Instant::now(),
+            count: 0,
+            failed: Vec::new(),
+        }
+    }
+
+    /// Runs one section. A failure is kept, and the journey goes on.
+    pub fn run<T>(&mut self, name: &str, section: impl FnOnce() -> T) -> Option<T> {
+        let begun = Instant::now();
+        self.count += 1;
+        let outcome = catch_unwind(AssertUnwindSafe(section));
+        let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+        eprintln!(
+            "[{:6.1} s] {}: {name}: {word} ({:.1?})",
+            self.begun.elapsed().as_secs_f64(),
+            self.journey,
+            begun.elapsed()
+        );
+        match outcome {
+            Ok(value) => Some(value),
+            Err(_) => {
+                self.failed.push(name.to_owned());
+                None
+            }
+        }
+    }
+
+    /// Runs one section without which the rest makes no sense: its failure ends the journey.
+    #[track_caller]
+    pub fn must<T>(&mut self, name: &str, section: impl FnOnce() -> T) -> T {
+        match self.run(name, section) {
+            Some(value) => value,
+            None => panic!(
+                "{}: cannot go on without: {}",
+                self.journey,
+                self.failed.join("; ")
+            ),
+        }
+    }
+
+    /// Fails the test if a section failed.
+    #[track_caller]
+    pub fn finish(self) {
+        let (failed, count) = (self.failed.len(), self.count);
+        assert!(
+            self.failed.is_empty(),
+            "{}: {failed} of {count} sections failed: {}",
+            self.journey,
+            self.failed.join("; ")
+        );
+        eprintln!(
+            "{}: {count} sections in {:.1?}",
+            self.journey,
+            self.begun.elapsed()
+        );
+    }
+}
