@@ -105,6 +105,7 @@ pub enum BuildError {
     },
 }
 
+#[cfg(unix)]
 impl BuildError {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
