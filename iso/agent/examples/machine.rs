@@ -6,6 +6,9 @@
 //! machine ready FOLDER ADDRESS              follows the components until all are ready
 //! machine exec FOLDER ADDRESS PROGRAM...    runs a program as root
 //! machine logs FOLDER ADDRESS [COMPONENT]
+//! machine images FOLDER ADDRESS
+//! machine load FOLDER ADDRESS ARCHIVE
+//! machine save FOLDER ADDRESS ARCHIVE IMAGE...
 //! machine off FOLDER ADDRESS
 //! ```
 //!
@@ -202,6 +205,35 @@ async fn main() -> Outcome<()> {
             while let Some(chunk) = lines.next().await? {
                 std::io::stdout().write_all(&chunk.data)?;
             }
+            Ok(())
+        }
+        ["images", folder, address] => {
+            let client = connect(Path::new(folder), address).await?;
+            for image in client.images().await? {
+                println!(
+                    "{:>12} {} {}",
+                    image.size_bytes,
+                    image.digest,
+                    image.names.join(" ")
+                );
+            }
+            Ok(())
+        }
+        ["load", folder, address, archive] => {
+            let client = connect(Path::new(folder), address).await?;
+            let archive = tokio::fs::File::open(archive).await?;
+            println!(
+                "{}",
+                client.import_images("", archive).await?.names.join("\n")
+            );
+            Ok(())
+        }
+        ["save", folder, address, archive, names @ ..] => {
+            let client = connect(Path::new(folder), address).await?;
+            let names: Vec<String> = names.iter().map(|one| (*one).to_owned()).collect();
+            let mut bytes = client.export_images(&names).await?;
+            let mut archive = tokio::fs::File::create(archive).await?;
+            println!("{} bytes", tokio::io::copy(&mut bytes, &mut archive).await?);
             Ok(())
         }
         ["off", folder, address] => {
