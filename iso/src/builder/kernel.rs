@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-const RECIPE: &str = include_str!("kernel.rs");
+const RECIPE: &str = concat!(include_str!("kernel.rs"), include_str!("tree.rs"));
 /// The part's files.
 pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const MODULES: &str = "modules.tar";
