@@ -81,10 +81,7 @@ pub async fn write(
     name: &MachineName,
     keep_context: bool,
 ) -> Result<bool> {
-    let store = store(settings);
-    let mut machine = store.get(name)?;
-    let mut record = ClusterRecord::decode(&machine.cluster)?;
-    let cluster = Cluster::new(settings, machine.clone())?;
+    let cluster = Cluster::new(settings, store(settings).get(name)?)?;
     let current = if keep_context {
         CurrentContext::Keep
     } else {
@@ -92,7 +89,7 @@ pub async fn write(
     };
     let kubeconfig = locate(settings)?;
     let entry = entry(&cluster)?;
-    let former = record.former_kubeconfig.clone();
+    let former = cluster.record().former_kubeconfig.clone();
     let change = tokio::task::spawn_blocking({
         let kubeconfig = kubeconfig.clone();
         move || kubeconfig.set_context(&entry, current, former.as_ref())
@@ -104,10 +101,10 @@ pub async fn write(
             &error,
         )
     })??;
-    if record.former_kubeconfig.as_ref() != Some(&change.former) {
-        record.former_kubeconfig = Some(change.former);
-        machine.cluster = record.encode()?;
-        store.save(lock, &machine)?;
+    if cluster.record().former_kubeconfig.as_ref() != Some(&change.former) {
+        super::update(settings, lock, name, |record| {
+            record.former_kubeconfig = Some(change.former);
+        })?;
     }
     Ok(kubeconfig.current_context()?.as_deref() == Some(name.as_str()))
 }

@@ -95,6 +95,21 @@ fn owned_by_us(_folder: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
+/// Changes what is kept about a cluster.
+fn update(
+    settings: &Settings,
+    lock: &MachineLock,
+    name: &MachineName,
+    change: impl FnOnce(&mut ClusterRecord),
+) -> Result<()> {
+    let store = store(settings);
+    let mut machine = store.get(name)?;
+    let mut record = ClusterRecord::decode(&machine.cluster)?;
+    change(&mut record);
+    machine.cluster = record.encode()?;
+    Ok(store.save(lock, &machine)?)
+}
+
 /// The host's processors, memory and free space where machines are kept.
 pub fn host_resources(settings: &Settings) -> Result<HostResources> {
     coracle_vm::host::resources(&settings.home).context(ErrorId::Internal, || {

@@ -3,6 +3,7 @@
 use super::spec::ClusterSpec;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// The format that this version writes and reads.
@@ -20,6 +21,10 @@ pub struct ClusterRecord {
     pub image: String,
     /// Where the host reaches it.
     pub endpoint: Endpoint,
+    /// Version by name of the add-ons that were applied. They are not applied again, so that what
+    /// somebody changed in them by hand stays over a stop and a start.
+    #[serde(default)]
+    pub applied_addons: BTreeMap<String, String>,
     /// What stood in the kubeconfig before its context; None before that was written.
     pub former_kubeconfig: Option<coracle_kubeconfig::Former>,
 }

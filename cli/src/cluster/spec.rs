@@ -242,7 +242,7 @@ impl ClusterSpec {
 
     /// This cluster's settings in the form in which they come in. Add-ons and the form of the
     /// kubeconfig are left out: they can change at any start.
-    fn as_options(&self) -> ClusterOptions {
+    pub fn as_options(&self) -> ClusterOptions {
         let some_list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
         ClusterOptions {
             driver: Some(self.driver.to_string()),

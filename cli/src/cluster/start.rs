@@ -119,7 +119,7 @@ pub async fn start(
     steps.begin(Step::Agent).await?;
     let agent = boot::agent(&cluster, options.wait_limit).await?;
     tokio::select! {
-        done = bring_up(&steps, &cluster, &agent, options, deadline) => done?,
+        done = bring_up(settings, &lock, &steps, &cluster, &agent, options, deadline) => done?,
         error = boot::machine_ends(&cluster) => return Err(error),
     }
 
@@ -236,6 +236,7 @@ async fn create(
         spec,
         image: image.digest().to_string(),
         endpoint,
+        applied_addons: std::collections::BTreeMap::new(),
         former_kubeconfig: None,
     };
     let record = coracle_vm::Record::new(
@@ -251,6 +252,8 @@ async fn create(
 
 /// From an agent that answers to a cluster in which a pod can be used.
 async fn bring_up(
+    settings: &Settings,
+    lock: &MachineLock,
     steps: &Steps<'_>,
     cluster: &Cluster,
     agent: &AgentClient,
@@ -276,8 +279,16 @@ async fn bring_up(
     let values = Values::new(spec.dns_address().into(), &spec.dns_domain, boot::NODE_NAME);
     let observer = Shown(steps);
     for addon in &addons {
+        if cluster.record().applied_addons.get(&addon.name) == Some(&addon.version) {
+            continue;
+        }
         let limit = deadline.saturating_duration_since(Instant::now());
         coracle_addons::apply(&client, addon, &values, limit, &observer).await?;
+        super::update(settings, lock, cluster.dir().name(), |record| {
+            record
+                .applied_addons
+                .insert(addon.name.clone(), addon.version.clone());
+        })?;
     }
 
     steps.begin(Step::Node).await?;
@@ -323,7 +334,7 @@ fn describe(name: &MachineName, plan: &Plan) -> Result<String> {
         Plan::New(spec) => ("would make", spec.as_ref()),
         Plan::Existing(cluster) => ("would start", &cluster.record().spec),
     };
-    let yaml = serde_yaml::to_string(spec)
+    let yaml = serde_yaml::to_string(&spec.as_options())
         .context(ErrorId::Internal, || "cannot describe the cluster".into())?;
     Ok(format!("{verb} the cluster {name}:\n{yaml}"))
 }

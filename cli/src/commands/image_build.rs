@@ -147,7 +147,7 @@ impl Shown<'_> {
             }
             Event::Finished(..) => {}
             Event::Output(step, line) if self.verbose => {
-                self.progress.info(&format!("{}: {line}", step.name))
+                self.progress.info(&format!("{}: {line}", step.name));
             }
             Event::Output(_, line) if matches!(self.progress.style(), Style::Terminal { .. }) => {
                 self.progress.detail(&line);
