@@ -4,7 +4,7 @@ use super::spec::Wait;
 use crate::error::{Error, ErrorId, Result};
 use crate::progress::Progress;
 use coracle_protocol::api::{ComponentState, Readiness};
-use coracle_protocol::client::{AgentClient, AgentError};
+use coracle_protocol::client::{AgentClient, AgentError, component_is_ready, is_ready};
 use k8s_openapi::api::core::v1::Node;
 use std::time::{Duration, Instant};
 
@@ -137,21 +137,38 @@ impl Check {
     }
 }
 
-/// Waits for the components that the agent supervises, and shows what is missing.
+/// Waits until the agent says that the API server is up: asking itself would cost a handshake each.
+pub async fn api_server(agent: &AgentClient, deadline: Instant, progress: &Progress) -> Result<()> {
+    follow(
+        agent,
+        |table| component_is_ready(table, "kube-apiserver"),
+        deadline,
+        progress,
+    )
+    .await
+}
+
+/// Waits for all components that the agent supervises.
 pub async fn components(agent: &AgentClient, deadline: Instant, progress: &Progress) -> Result<()> {
-    let limit = deadline.saturating_duration_since(Instant::now());
+    follow(agent, is_ready, deadline, progress).await
+}
+
+async fn follow(
+    agent: &AgentClient,
+    enough: impl Fn(&Readiness) -> bool + Send,
+    deadline: Instant,
+    progress: &Progress,
+) -> Result<()> {
     let mut shown = String::new();
-    let watched = agent.wait_ready(
-        |table| {
-            let missing = missing(table);
-            if missing != shown && !missing.is_empty() {
-                progress.detail(&format!("waiting for {missing}"));
-                shown = missing;
-            }
-        },
-        limit,
-    );
-    match watched.await {
+    let show = |table: &Readiness| {
+        let missing = missing(table);
+        if missing != shown && !missing.is_empty() {
+            progress.detail(&format!("waiting for {missing}"));
+            shown = missing;
+        }
+    };
+    let limit = deadline.saturating_duration_since(Instant::now());
+    match agent.wait_until(enough, show, limit).await {
         Ok(_) => Ok(()),
         Err(error @ AgentError::NotReady { .. }) => Err(Error::caused_by(
             ErrorId::ControlPlaneTimeout,

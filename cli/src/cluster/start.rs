@@ -262,7 +262,7 @@ async fn bring_up(
 ) -> Result<()> {
     let progress = steps.progress();
     steps.begin(Step::Api).await?;
-    ready::components(agent, deadline, progress).await?;
+    ready::api_server(agent, deadline, progress).await?;
     let client = cluster.api()?;
     ready::rows(&client, ready::API, deadline, progress).await?;
 
@@ -300,6 +300,9 @@ async fn bring_up(
     ready::rows(&client, &wanted, deadline, progress).await?;
 
     steps.begin(Step::Ready).await?;
+    if !options.wait.is_empty() {
+        ready::components(agent, deadline, progress).await?;
+    }
     for addon in addons {
         let wanted = match addon.name.as_str() {
             "dns" => options.wait.contains(&Wait::Dns),

@@ -116,11 +116,21 @@ impl AgentClient {
         Ok(())
     }
 
-    /// Follows the table of components until each is ready or done, and returns it. The
-    /// observer sees the whole table first and after every change. After `limit` the error
-    /// carries the last table, so that a caller can say what was missing.
+    /// Follows the table of components until each is ready or done; see [`Self::wait_until`].
     pub async fn wait_ready(
         &self,
+        observer: impl FnMut(&Readiness) + Send,
+        limit: Duration,
+    ) -> Result<Readiness, AgentError> {
+        self.wait_until(is_ready, observer, limit).await
+    }
+
+    /// Follows the table of components until `enough` holds of it, and returns it. The observer
+    /// sees the whole table first and after every change. After `limit` the error carries the
+    /// last table, so that a caller can say what was missing.
+    pub async fn wait_until(
+        &self,
+        enough: impl Fn(&Readiness) -> bool + Send,
         mut observer: impl FnMut(&Readiness) + Send,
         limit: Duration,
     ) -> Result<Readiness, AgentError> {
@@ -134,7 +144,7 @@ impl AgentClient {
             while let Some(table) = tables.message().await? {
                 observer(&table);
                 last = table;
-                if is_ready(&last) {
+                if enough(&last) {
                     return Ok(());
                 }
             }
@@ -183,6 +193,13 @@ impl AgentClient {
         self.machine().power(request).await?;
         Ok(())
     }
+}
+
+/// Whether the component of this name is ready.
+#[must_use]
+pub fn component_is_ready(table: &Readiness, name: &str) -> bool {
+    let mut components = table.components.iter();
+    components.any(|one| one.name == name && one.state() == ComponentState::Ready)
 }
 
 /// Whether every component of the table is ready, or done as it should be.
