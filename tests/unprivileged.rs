@@ -8,7 +8,7 @@
     reason = "test code: a panic is a failed test"
 )]
 
-use coracle_tests::{Account, Coracle, Sections, alive, kill_pid};
+use coracle_tests::{Account, Coracle, Sections, alive, kill_pid, replace_in};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
@@ -73,7 +73,11 @@ fn an_ordinary_user_starts_uses_stops_and_deletes_a_cluster() {
             let mode = |mode| {
                 fs::set_permissions(coracle.kubeconfig(), fs::Permissions::from_mode(mode)).unwrap()
             };
-            coracle.kubectl("config unset current-context");
+            replace_in(
+                coracle.kubeconfig(),
+                "current-context: coracle",
+                "current-context: other",
+            );
             mode(0o400);
             let refused = coracle
                 .run("start")

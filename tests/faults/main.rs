@@ -13,7 +13,7 @@
 
 mod full_disk;
 
-use coracle_tests::{Coracle, Sections, alive, kill_pid, small_image, until, write};
+use coracle_tests::{Coracle, Sections, alive, kill_pid, replace_in, small_image, until, write};
 use std::fs;
 use std::time::Duration;
 
@@ -197,7 +197,7 @@ fn a_start_killed_at_every_step_goes_on_and_a_killed_hypervisor_comes_back() {
         "delete after a kill at the last step leaves nothing",
         || {
             // With another current context a start does not take the short way.
-            coracle.kubectl("config use-context theirs");
+            replace_in(&real, "current-context: coracle", "current-context: theirs");
             let start = coracle
                 .run("start")
                 .env("CORACLE_FAULT", "kill:kubeconfig")

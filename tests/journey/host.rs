@@ -1,6 +1,6 @@
 //! What the host's side tells about a running cluster.
 
-use coracle_tests::{Coracle, installed};
+use coracle_tests::{Coracle, installed, replace_in};
 use std::net::TcpStream;
 
 pub(super) fn told(coracle: &Coracle) {
@@ -75,7 +75,10 @@ pub(super) fn told(coracle: &Coracle) {
 }
 
 pub(super) fn update_context(coracle: &Coracle) {
-    coracle.kubectl("config set clusters.coracle.server https://127.0.0.1:1");
+    // By hand: kubectl would write the whole file anew, without its comments.
+    let file = coracle.work().join("real/config");
+    let server = format!("https://{}:6443", coracle.run("ip").ok().text());
+    replace_in(&file, &server, "https://127.0.0.1:1");
     coracle
         .run("status")
         .done()

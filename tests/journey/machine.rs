@@ -9,8 +9,8 @@ use std::time::Duration;
 
 /// Beyond what a shell under software emulation needs; it only catches what hangs.
 const LIMIT: Duration = Duration::from_secs(300);
-/// What a ready cluster may have in use.
-const MOST_MEMORY: u64 = 600_000_000;
+/// Far beyond what a ready cluster has in use; the promised figure is measured by `make bench`.
+const MOST_MEMORY: u64 = 1_200_000_000;
 
 pub(super) fn memory_in_use(coracle: &Coracle) {
     let meminfo = coracle.inside("cat /proc/meminfo");
@@ -141,11 +141,10 @@ pub(super) fn inside(coracle: &Coracle) {
     assert_eq!(coracle.inside("id -u"), "1000");
     assert_eq!(coracle.inside("sudo id -u"), "0");
     assert_eq!(coracle.inside("hostname"), "coracle");
-    assert!(
-        coracle
-            .inside("sudo kubectl get nodes --no-headers")
-            .starts_with("coracle")
-    );
+    for kubectl in ["kubectl", "sudo kubectl"] {
+        let nodes = coracle.inside(&format!("{kubectl} get nodes --no-headers"));
+        assert!(nodes.starts_with("coracle "), "{kubectl}: {nodes}");
+    }
     assert!(coracle.inside("sudo crictl ps").contains("coredns"));
     // The clock is the host's.
     let seconds = |text: &str| text.trim().parse::<i64>().unwrap();
@@ -259,13 +258,14 @@ pub(super) fn logs(coracle: &Coracle) {
         "containerd",
         "agent",
         "kernel",
-        "console",
     ] {
         let logs = coracle
             .run(&format!("logs --component {component} -n 3"))
             .ok();
         assert!((1..=3).contains(&logs.stdout.lines().count()), "{logs}");
     }
+    // A kernel that boots well says nothing there.
+    coracle.run("logs --component console").ok();
     let all = coracle.run("logs -n 2").ok();
     assert!(
         all.stdout

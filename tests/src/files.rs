@@ -42,3 +42,11 @@ pub fn damage(path: impl AsRef<Path>) {
     bytes[middle] ^= 0x55;
     write(path, bytes);
 }
+
+/// Replaces a text that has to be in a file, as a person's editor does: all else stays.
+#[track_caller]
+pub fn replace_in(path: impl AsRef<Path>, old: &str, new: &str) {
+    let text = fs::read_to_string(path.as_ref()).unwrap();
+    assert!(text.contains(old), "{old:?} is not in\n{text}");
+    write(path, text.replace(old, new));
+}

@@ -104,7 +104,12 @@ async fn load(app: &App, archive: PathBuf, name: &str) -> Result<()> {
         Some(file) => agent.import_images(name, file).await?,
         None => agent.import_images(name, tokio::io::stdin()).await?,
     };
-    for name in reply.names {
+    // containerd keeps each image under its digest too, which is no name.
+    for name in reply
+        .names
+        .iter()
+        .filter(|name| !name.starts_with("sha256:"))
+    {
         crate::print::line(name);
     }
     Ok(())
