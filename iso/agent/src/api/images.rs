@@ -185,7 +185,7 @@ impl Service for Images {
 }
 
 impl Images {
-    /// All names in the store.
+    /// All names in the store, without the digests under which the CRI finds an image by its id.
     async fn names(&self) -> Result<BTreeSet<String>, Status> {
         let listed = self
             .0
@@ -195,6 +195,7 @@ impl Images {
         let listed = listed.map_err(|error| Status::failed_precondition(error.to_string()))?;
         Ok(String::from_utf8_lossy(&listed)
             .lines()
+            .filter(|name| !name.starts_with("sha256:"))
             .map(str::to_owned)
             .collect())
     }
