@@ -34,6 +34,8 @@ const HOST_SSH_PORT: u16 = 2222;
 const KERNEL_COMMAND_LINE: &str = "loglevel=6 random.trust_cpu=on transparent_hugepage=madvise";
 /// How often the machine is looked at while its agent does not answer yet.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
+/// How long a hypervisor that does not answer may take to end by itself.
+const QUIT_LIMIT: Duration = Duration::from_secs(5);
 
 struct GuestNetworkAddresses {
     guest: Ipv4Addr,
@@ -206,10 +208,7 @@ pub async fn power_on(settings: &Settings, cluster: &Cluster) -> Result<()> {
         MachineState::Off => crate::host_agent::spawn(settings, cluster.dir()).await,
         MachineState::Broken { reason } => {
             tracing::warn!(reason, "ending a hypervisor that does not answer");
-            cluster
-                .driver()?
-                .quit(cluster.dir(), Duration::from_secs(5))
-                .await?;
+            cluster.driver()?.quit(cluster.dir(), QUIT_LIMIT).await?;
             crate::host_agent::spawn(settings, cluster.dir()).await
         }
     }
@@ -227,13 +226,30 @@ pub async fn agent(cluster: &Cluster, limit: Duration) -> Result<AgentClient> {
     Ok(agent)
 }
 
+/// Whether the kernel of this boot panicked, as it says on the console: early in a boot that is the
+/// only way in which it can tell. Seen under software emulation, where one processor may run code
+/// that the other is just patching.
+pub fn kernel_panicked(cluster: &Cluster) -> bool {
+    let console = std::fs::read(cluster.serial_log()).unwrap_or_default();
+    String::from_utf8_lossy(&console).contains("Kernel panic - not syncing")
+}
+
+/// Ends a machine whose kernel panicked and boots it once more.
+pub async fn power_cycle(settings: &Settings, cluster: &Cluster) -> Result<()> {
+    cluster.driver()?.quit(cluster.dir(), QUIT_LIMIT).await?;
+    power_on(settings, cluster).await
+}
+
 /// Returns when the machine does not run any more, with its last words.
 pub async fn machine_ends(cluster: &Cluster) -> Error {
     loop {
         tokio::time::sleep(WATCH_PAUSE).await;
         let state = match cluster.state().await {
+            Ok(MachineState::Running | MachineState::Starting) if kernel_panicked(cluster) => {
+                "stopped by a panic of its kernel".to_owned()
+            }
             Ok(MachineState::Running | MachineState::Starting) => continue,
-            Ok(state) => state,
+            Ok(state) => state.to_string(),
             Err(error) => return error,
         };
         let mut error = Error::new(

@@ -117,7 +117,16 @@ pub async fn start(
     boot::power_on(settings, &cluster).await?;
 
     steps.begin(Step::Agent).await?;
-    let agent = boot::agent(&cluster, options.wait_limit).await?;
+    let agent = match boot::agent(&cluster, options.wait_limit).await {
+        // Once only, and only before anything could have been written.
+        Err(_) if boot::kernel_panicked(&cluster) => {
+            app.progress
+                .warning("the machine's kernel panicked while it booted; booting it once more");
+            boot::power_cycle(settings, &cluster).await?;
+            boot::agent(&cluster, options.wait_limit).await?
+        }
+        agent => agent?,
+    };
     tokio::select! {
         done = bring_up(settings, &lock, &steps, &cluster, &agent, options, deadline) => done?,
         error = boot::machine_ends(&cluster) => return Err(error),

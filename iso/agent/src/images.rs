@@ -76,7 +76,7 @@ fn load(folder: &Path) -> io::Result<()> {
 
 fn import(path: &Path, names: &[String]) -> io::Result<()> {
     let file = path.to_string_lossy();
-    run(ctr(&["import", "--sync-fs", &file]))?;
+    run(ctr(&["import", "--local", "--sync-fs", &file]))?;
     for name in names {
         run(ctr(&["label", name, PINNED]))?;
         say(&format!("imported {name}"));
