@@ -32,6 +32,8 @@ use tonic::transport::Channel;
 
 /// First and longest pause between two attempts of [`AgentClient::connect_when_up`].
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// Shortest and longest time for one attempt; it doubles after each that got no answer in it.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
 /// Added to a limit that the agent keeps itself, before the host stops waiting for it.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -66,13 +68,17 @@ impl AgentClient {
     ) -> Result<Self, ConnectError> {
         let deadline = Instant::now() + limit;
         let mut pause = RETRY.0;
+        let mut patience = PATIENCE.0;
         loop {
             // A forwarded port takes connections before anybody listens inside, and such an
             // attempt can hang: none may use up the whole limit.
             let left = deadline.saturating_duration_since(Instant::now());
-            let attempt = left.min(Duration::from_secs(5));
+            let attempt = left.min(patience);
             match Self::connect(endpoint, credentials, attempt).await {
                 Err(error) if error.nobody_answers() && Instant::now() + pause < deadline => {
+                    if matches!(error, ConnectError::TimedOut { .. }) {
+                        patience = (patience * 2).min(PATIENCE.1);
+                    }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RETRY.1);
                 }
