@@ -95,8 +95,20 @@ impl Coracle {
         for folder in [coracle.home(), coracle.user_home(), coracle.work()] {
             fs::create_dir(&folder).expect("the sandbox is ours");
         }
+        if coracle.account.is_some() {
+            // The checkout may be in a folder that an ordinary user may not enter.
+            fs::copy(binary(), coracle.folder().join("coracle")).expect("the program is built");
+        }
         coracle.give_to_account(coracle.folder());
         coracle
+    }
+
+    /// The program under test, where the user who runs it can reach it.
+    fn own_binary(&self) -> PathBuf {
+        match self.account {
+            Some(_) => self.folder().join("coracle"),
+            None => binary(),
+        }
     }
 
     /// Gives a path to the user who runs the commands, where there is one.
@@ -169,7 +181,7 @@ impl Coracle {
 
     /// `coracle ARGUMENTS`.
     pub fn coracle<T: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = T>) -> Run {
-        self.program(binary()).args(arguments)
+        self.program(self.own_binary()).args(arguments)
     }
 
     /// `coracle` with arguments written as a shell would take them, without quotes.
