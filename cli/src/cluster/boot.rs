@@ -208,7 +208,7 @@ pub async fn power_on(settings: &Settings, cluster: &Cluster) -> Result<()> {
         MachineState::Off => crate::host_agent::spawn(settings, cluster.dir()).await,
         MachineState::Broken { reason } => {
             tracing::warn!(reason, "ending a hypervisor that does not answer");
-            cluster.driver()?.quit(cluster.dir(), QUIT_LIMIT).await?;
+            switch_off(cluster).await?;
             crate::host_agent::spawn(settings, cluster.dir()).await
         }
     }
@@ -227,17 +227,15 @@ pub async fn agent(cluster: &Cluster, limit: Duration) -> Result<AgentClient> {
 }
 
 /// Whether the kernel of this boot panicked, as it says on the console: early in a boot that is the
-/// only way in which it can tell. Seen under software emulation, where one processor may run code
-/// that the other is just patching.
+/// only way in which it can tell.
 pub fn kernel_panicked(cluster: &Cluster) -> bool {
     let console = std::fs::read(cluster.serial_log()).unwrap_or_default();
     String::from_utf8_lossy(&console).contains("Kernel panic - not syncing")
 }
 
-/// Ends a machine whose kernel panicked and boots it once more.
-pub async fn power_cycle(settings: &Settings, cluster: &Cluster) -> Result<()> {
-    cluster.driver()?.quit(cluster.dir(), QUIT_LIMIT).await?;
-    power_on(settings, cluster).await
+/// Ends a machine that cannot be asked to.
+pub async fn switch_off(cluster: &Cluster) -> Result<()> {
+    Ok(cluster.driver()?.quit(cluster.dir(), QUIT_LIMIT).await?)
 }
 
 /// Returns when the machine does not run any more, with its last words.

@@ -30,6 +30,9 @@ use std::time::{Duration, Instant};
 const COMMAND: &str = "coracle start";
 /// Guards the choice of addresses between clusters that are made at the same time.
 const ADDRESS_LOCK: &str = "addresses.lock";
+/// How often a start boots again after a panic of the kernel. Seen now and then under the
+/// software emulation of QEMU 7.2, where one processor may run code that the other is patching.
+const MOST_PANICS: u32 = 2;
 /// How long a running cluster may take to prove that it is ready before a start goes the long way.
 const QUICK_LOOK: Duration = Duration::from_millis(1500);
 
@@ -112,24 +115,20 @@ pub async fn start(
         boot::prepare(&cluster).await?;
     }
 
-    steps.begin(Step::Boot).await?;
-    let deadline = Instant::now() + options.wait_limit;
-    boot::power_on(settings, &cluster).await?;
-
-    steps.begin(Step::Agent).await?;
-    let agent = match boot::agent(&cluster, options.wait_limit).await {
-        // Once only, and only before anything could have been written.
-        Err(_) if boot::kernel_panicked(&cluster) => {
-            app.progress
-                .warning("the machine's kernel panicked while it booted; booting it once more");
-            boot::power_cycle(settings, &cluster).await?;
-            boot::agent(&cluster, options.wait_limit).await?
+    let mut panics = 0;
+    loop {
+        match boot_and_bring_up(settings, &lock, &steps, &cluster, options).await {
+            // etcd syncs every write and the disk has a journal: a machine that is switched off at
+            // any moment goes on from where it was.
+            Err(_) if panics < MOST_PANICS && boot::kernel_panicked(&cluster) => {
+                panics += 1;
+                app.progress.warning(
+                    "the machine's kernel panicked while it started; booting it once more",
+                );
+                boot::switch_off(&cluster).await?;
+            }
+            done => break done?,
         }
-        agent => agent?,
-    };
-    tokio::select! {
-        done = bring_up(settings, &lock, &steps, &cluster, &agent, options, deadline) => done?,
-        error = boot::machine_ends(&cluster) => return Err(error),
     }
 
     steps.begin(Step::Kubeconfig).await?;
@@ -257,6 +256,25 @@ async fn create(
     store.create(lock, &record)?;
     drop(guard);
     Cluster::new(settings, record)
+}
+
+/// From a machine in whatever state to a cluster in which a pod can be used.
+async fn boot_and_bring_up(
+    settings: &Settings,
+    lock: &MachineLock,
+    steps: &Steps<'_>,
+    cluster: &Cluster,
+    options: &StartOptions,
+) -> Result<()> {
+    let deadline = Instant::now() + options.wait_limit;
+    steps.begin(Step::Boot).await?;
+    boot::power_on(settings, cluster).await?;
+    steps.begin(Step::Agent).await?;
+    let agent = boot::agent(cluster, options.wait_limit).await?;
+    tokio::select! {
+        done = bring_up(settings, lock, steps, cluster, &agent, options, deadline) => done,
+        error = boot::machine_ends(cluster) => Err(error),
+    }
 }
 
 /// From an agent that answers to a cluster in which a pod can be used.
