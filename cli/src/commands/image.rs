@@ -2,9 +2,10 @@
 
 use super::App;
 use crate::cluster::Cluster;
-use crate::error::{Context as _, ErrorId, Result};
+use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Output;
 use coracle_protocol::api::Image;
+use coracle_protocol::client::AgentError;
 use std::path::PathBuf;
 
 /// Look into and fill the cluster's image store
@@ -101,9 +102,15 @@ async fn load(app: &App, archive: PathBuf, name: &str) -> Result<()> {
     };
     let agent = Cluster::find(&app.settings)?.agent().await?;
     let reply = match file {
-        Some(file) => agent.import_images(name, file).await?,
-        None => agent.import_images(name, tokio::io::stdin()).await?,
+        Some(file) => agent.import_images(name, file).await,
+        None => agent.import_images(name, tokio::io::stdin()).await,
     };
+    let reply = reply.map_err(|error| match error {
+        AgentError::Invalid(reason) => Error::new(ErrorId::Runtime, "the archive cannot be loaded")
+            .because(reason)
+            .help("it has to be an OCI layout or what `docker save` writes, as a tar file"),
+        other => other.into(),
+    })?;
     // containerd keeps each image under its digest too, which is no name.
     for name in reply
         .names
