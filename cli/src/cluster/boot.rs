@@ -3,7 +3,7 @@
 use super::identity::IdentityFiles;
 use super::record::{ClusterRecord, Endpoint};
 use super::spec::ClusterSpec;
-use super::{Cluster, agent_error, image};
+use super::{Cluster, QUIT_LIMIT, agent_error, image};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_iso::images::Image;
@@ -34,8 +34,6 @@ const HOST_SSH_PORT: u16 = 2222;
 const KERNEL_COMMAND_LINE: &str = "loglevel=6 random.trust_cpu=on transparent_hugepage=madvise";
 /// How often the machine is looked at while its agent does not answer yet.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
-/// How long a hypervisor that does not answer may take to end by itself.
-const QUIT_LIMIT: Duration = Duration::from_secs(5);
 
 struct GuestNetworkAddresses {
     guest: Ipv4Addr,
@@ -229,8 +227,13 @@ pub async fn agent(cluster: &Cluster, limit: Duration) -> Result<AgentClient> {
 /// Whether the kernel of this boot panicked, as it says on the console: early in a boot that is the
 /// only way in which it can tell.
 pub fn kernel_panicked(cluster: &Cluster) -> bool {
-    let console = std::fs::read(cluster.serial_log()).unwrap_or_default();
-    String::from_utf8_lossy(&console).contains("Kernel panic - not syncing")
+    console(cluster).contains("Kernel panic - not syncing")
+}
+
+/// What this boot has said so far.
+fn console(cluster: &Cluster) -> String {
+    let bytes = std::fs::read(cluster.serial_log()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Ends a machine that cannot be asked to.
@@ -254,8 +257,7 @@ pub async fn machine_ends(cluster: &Cluster) -> Error {
             ErrorId::Machine,
             format!("the machine is {state} before the cluster was ready"),
         );
-        let console = std::fs::read(cluster.serial_log()).unwrap_or_default();
-        let console = String::from_utf8_lossy(&console).into_owned();
+        let console = console(cluster);
         let lines: Vec<_> = console
             .lines()
             .filter(|line| !line.trim().is_empty())

@@ -1,16 +1,12 @@
 //! `delete`: the process, the kubeconfig entries, the files, in this order, so that a deletion
 //! that is cut off can be run again.
 
-use super::{LOCK_LIMIT, kubeconfig, lock, store};
+use super::{LOCK_LIMIT, QUIT_LIMIT, kubeconfig, lock, store};
 use crate::commands::App;
 use crate::error::{Context as _, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_vm::program::Programs;
 use coracle_vm::{AnyDriver, Driver as _, DriverKind, Entry, MachineName, StoreError};
-use std::time::Duration;
-
-/// How long a hypervisor may take to end by itself.
-const QUIT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Deletes a cluster, whole or broken, running or not.
 pub async fn delete(app: &App, name: &MachineName) -> Result<()> {

@@ -44,6 +44,8 @@ use std::time::Duration;
 
 /// How long a command waits for another one that changes the same cluster.
 pub const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a hypervisor may take to end by itself before it is killed.
+const QUIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a command waits for the agent of a machine that runs.
 const AGENT_LIMIT: Duration = Duration::from_secs(10);
 

@@ -1,6 +1,6 @@
 //! `stop`: pods first, then the control plane, then the machine.
 
-use super::{Cluster, LOCK_LIMIT, lock};
+use super::{Cluster, LOCK_LIMIT, boot, lock};
 use crate::commands::App;
 use crate::error::Result;
 use coracle_protocol::api::PowerAction;
@@ -13,8 +13,6 @@ const POD_GRACE: Duration = Duration::from_secs(15);
 const GUEST_LIMIT: Duration = Duration::from_secs(120);
 /// How long to wait for an agent that may not be up yet.
 const AGENT_LIMIT: Duration = Duration::from_secs(5);
-/// How long a hypervisor may take to end by itself.
-const QUIT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Stops the cluster; false when it was stopped already.
 pub async fn stop(app: &App, cluster: Cluster) -> Result<bool> {
@@ -37,7 +35,7 @@ pub async fn stop(app: &App, cluster: Cluster) -> Result<bool> {
             "the machine did not shut down by itself and is switched off; synced data is safe ({})",
             error.message()
         ));
-        driver.quit(cluster.dir(), QUIT_LIMIT).await?;
+        boot::switch_off(&cluster).await?;
     }
     Ok(true)
 }
