@@ -7,10 +7,10 @@ help: ## Lists these commands.
 start: ## Installs what is missing, builds Coracle and its image, starts a cluster.
 	scripts/start
 
-test: ## The tests of CI: units, then journeys against a real cluster.
+test: ## The tests that CI runs: units, then journeys against a real cluster.
 	scripts/test
 
-test-full: ## The tests of CI and the long ones: image built twice, soaks.
+test-full: ## The tests of CI and the long ones: the image from nothing, compared.
 	scripts/test --full
 
 lint: ## Format, warnings, licences, the check for Windows.

@@ -1,5 +1,12 @@
 # shellcheck shell=bash
-# Sourced by the other scripts. rust-toolchain.toml pins a version; where rustup has that version
+# Sourced by the other scripts.
+#
+# Parts of the image are kept in CORACLE_CACHE, by default the user's cache folder, so that neither a
+# fresh clone nor another CORACLE_HOME makes them again.
+CORACLE_CACHE=${CORACLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/coracle}
+export CORACLE_CACHE
+
+# rust-toolchain.toml pins a version; where rustup has that version
 # under another name only, such as `stable`, and cannot download, that one is used.
 pinned_rust=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 if [ -z "${RUSTUP_TOOLCHAIN-}" ] && command -v rustup >/dev/null; then

@@ -1,7 +1,7 @@
 //! Where things are and how to talk, resolved once from argv and the environment.
 //!
 //! This is the only place that reads the environment, except for the `CORACLE_*` variables that
-//! stand beside a flag in [`crate::options`] (clap reads those).
+//! stand beside a flag (clap reads those) and `CORACLE_LOG`, which is needed before any setting.
 
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::progress::Style;

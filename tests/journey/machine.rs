@@ -57,10 +57,14 @@ pub(super) fn interactive_ssh(coracle: &Coracle) {
     shell.resize(40, 101);
     shell.send("stty size\r");
     shell.expect("40 101", LIMIT);
-    // Ctrl-C ends the program inside, not the shell.
-    shell.send("echo before; sleep 1000\r");
-    shell.expect("before\r\n", LIMIT);
+    // Ctrl-C ends the program inside, not the shell. The program itself says that it runs: what the
+    // shell says comes before the terminal is the program's. What is typed before the shell reads
+    // again may be thrown away with the interrupted line, so the next prompt is waited for.
+    shell.send("sh -c 'echo run''ning; exec sleep 1000'\r");
+    shell.expect("running\r\n", LIMIT);
     shell.send("\u{3}");
+    shell.expect("^C", LIMIT);
+    shell.expect("$ ", LIMIT);
     shell.send("echo still=$((1+1))\r");
     shell.expect("still=2", LIMIT);
     shell.send("exit 5\r");

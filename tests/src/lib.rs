@@ -34,7 +34,7 @@ pub use files::{append, damage, replace_in, repository, write};
 pub use image::small_image;
 pub use process::{Process, alive, kill_pid, processes_naming, signal_pid};
 pub use run::{Done, Run, Started, installed};
-pub use sandbox::{Coracle, binary};
+pub use sandbox::{Coracle, binary, built_image};
 pub use sections::Sections;
 pub use terminal::Terminal;
 pub use wait::{until, until_some};

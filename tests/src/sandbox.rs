@@ -390,6 +390,15 @@ fn images() -> PathBuf {
     fs::canonicalize(images).expect("it is there")
 }
 
+/// Digest of the built image, and the cache of parts that it was made from.
+#[track_caller]
+pub fn built_image() -> (String, PathBuf) {
+    let digest = fs::read_to_string(images().join("current")).expect("it was there");
+    let cache = std::env::var_os("CORACLE_CACHE")
+        .map_or_else(|| shared_home().join("cache"), PathBuf::from);
+    (digest.trim().to_owned(), cache)
+}
+
 /// The right to run machines; held until the file is closed.
 fn turn() -> File {
     let folder = shared_home();

@@ -3,14 +3,15 @@
 use super::identity::IdentityFiles;
 use super::record::{ClusterRecord, Endpoint};
 use super::spec::ClusterSpec;
-use super::{Cluster, QUIT_LIMIT, agent_error, image};
+use super::{Cluster, QUIT_LIMIT, image};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_iso::images::Image;
 use coracle_protocol::client::AgentClient;
 use coracle_protocol::guest::{FORMAT, GuestConfig, GuestNetwork, KubernetesConfig};
 use coracle_protocol::{AGENT_PORT, API_PORT, SSH_PORT, seed};
-use coracle_vm::address::{self, AddressError};
+use coracle_vm::address;
+use coracle_vm::log_file;
 use coracle_vm::spec::{Architecture, Disk, DiskFormat, DiskRole, Protocol};
 use coracle_vm::{
     AcceleratorChoice, Boot, Driver as _, MachineDir, MachineName, MachineSpec, MachineState,
@@ -32,6 +33,10 @@ const HOST_SSH_PORT: u16 = 2222;
 /// Notices and worse go to the console. Huge pages only for those who ask: given to everybody they
 /// make a control plane a fifth larger, and the kernel keeps more memory back for them.
 const KERNEL_COMMAND_LINE: &str = "loglevel=6 random.trust_cpu=on transparent_hugepage=madvise";
+/// A panic's first line is at most that many before the console's last one: a trace is in between.
+const PANIC_LINES: usize = 100;
+/// How much of the console an error carries.
+const LAST_WORDS: usize = 5;
 /// How often the machine is looked at while its agent does not answer yet.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
 
@@ -124,7 +129,7 @@ pub fn machine_spec(
         },
         disks: vec![
             disk(DiskRole::Root, image.root(), DiskFormat::Raw, true, None),
-            disk(DiskRole::Kubernetes, layer, DiskFormat::Raw, true, None),
+            disk(DiskRole::Layer, layer, DiskFormat::Raw, true, None),
             disk(
                 DiskRole::Data,
                 dir.data_disk(),
@@ -217,7 +222,7 @@ pub async fn agent(cluster: &Cluster, limit: Duration) -> Result<AgentClient> {
     let credentials = cluster.identity_files().agent_credentials()?;
     let endpoint = cluster.agent_endpoint();
     let agent = tokio::select! {
-        agent = AgentClient::connect_when_up(&endpoint, &credentials, limit) => agent.map_err(|error| agent_error(&error))?,
+        agent = AgentClient::connect_when_up(&endpoint, &credentials, limit) => agent?,
         error = machine_ends(cluster) => return Err(error),
     };
     agent.set_clock(SystemTime::now()).await?;
@@ -225,15 +230,11 @@ pub async fn agent(cluster: &Cluster, limit: Duration) -> Result<AgentClient> {
 }
 
 /// Whether the kernel of this boot panicked, as it says on the console: early in a boot that is the
-/// only way in which it can tell.
+/// only way in which it can tell. It is the last thing that a kernel says.
 pub fn kernel_panicked(cluster: &Cluster) -> bool {
-    console(cluster).contains("Kernel panic - not syncing")
-}
-
-/// What this boot has said so far.
-fn console(cluster: &Cluster) -> String {
-    let bytes = std::fs::read(cluster.serial_log()).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+    let said = log_file::last_lines(&cluster.serial_log(), PANIC_LINES);
+    said.iter()
+        .any(|line| line.contains("Kernel panic - not syncing"))
 }
 
 /// Ends a machine that cannot be asked to.
@@ -257,20 +258,9 @@ pub async fn machine_ends(cluster: &Cluster) -> Error {
             ErrorId::Machine,
             format!("the machine is {state} before the cluster was ready"),
         );
-        let console = console(cluster);
-        let lines: Vec<_> = console
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .collect();
-        for line in &lines[lines.len().saturating_sub(5)..] {
+        for line in log_file::last_lines(&cluster.serial_log(), LAST_WORDS) {
             error = error.because(format!("console: {}", line.trim_end()));
         }
         return error;
-    }
-}
-
-impl From<AddressError> for Error {
-    fn from(error: AddressError) -> Self {
-        Self::caused_by(ErrorId::PortTaken, error.to_string(), &error)
     }
 }

@@ -13,9 +13,7 @@
 use super::record::Endpoint;
 use super::spec::ClusterSpec;
 use crate::error::{Context as _, Error, ErrorId, Result};
-use coracle_kubeconfig::pki::{
-    Authority, Credentials, LeafRequest, PkiError, ServiceAccountKey, Usage,
-};
+use coracle_kubeconfig::pki::{Authority, Credentials, LeafRequest, ServiceAccountKey, Usage};
 use coracle_protocol::client::AgentCredentials;
 use coracle_protocol::guest::{AgentIdentity, ClusterIdentity, SshIdentity};
 use coracle_protocol::{AGENT_SERVER_NAME, GUEST_USER};
@@ -274,14 +272,4 @@ pub fn read(path: &Path) -> Result<String> {
         );
         Error::caused_by(ErrorId::MachineBroken, message, &error)
     })
-}
-
-impl From<PkiError> for Error {
-    fn from(error: PkiError) -> Self {
-        Self::caused_by(
-            ErrorId::Internal,
-            "cannot make the cluster's certificates",
-            &error,
-        )
-    }
 }

@@ -1,9 +1,10 @@
 //! The image that a cluster boots: chosen, opened and verified.
 
+use super::Cluster;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_iso::Digest;
-use coracle_iso::images::{Image, ImageError, Store};
+use coracle_iso::images::{Image, Store};
 use std::path::PathBuf;
 
 /// The image that new clusters use.
@@ -35,6 +36,15 @@ pub fn verify(settings: &Settings, image: &Image) -> Result<()> {
     Ok(Store::new(&settings.home).verify(image)?)
 }
 
+/// The images that clusters were made with: they boot from them again.
+pub fn used(settings: &Settings) -> Result<Vec<Digest>> {
+    let clusters = Cluster::all(settings)?;
+    let images = clusters.iter().filter_map(|found| found.whole());
+    Ok(images
+        .filter_map(|cluster| cluster.record().image.parse().ok())
+        .collect())
+}
+
 /// The layer of a Kubernetes version, or an error that lists those there are.
 pub fn kubernetes_layer(image: &Image, version: &str) -> Result<PathBuf> {
     image.kubernetes(version).ok_or_else(|| {
@@ -56,22 +66,4 @@ pub fn kubectl(settings: &Settings, version: &str) -> Option<PathBuf> {
         .ok()?
         .kubectl(version)
         .filter(|path| path.is_file())
-}
-
-impl From<ImageError> for Error {
-    fn from(error: ImageError) -> Self {
-        let id = match &error {
-            ImageError::NotFound(_) => ErrorId::ImageNotFound,
-            ImageError::Missing { .. }
-            | ImageError::Truncated { .. }
-            | ImageError::Tampered { .. }
-            | ImageError::Index { .. }
-            | ImageError::Current { .. } => ErrorId::ImageDamaged,
-            ImageError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                ErrorId::HostStorage
-            }
-            ImageError::Io { .. } => ErrorId::Write,
-        };
-        Self::caused_by(id, error.to_string(), &error)
-    }
 }

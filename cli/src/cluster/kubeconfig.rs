@@ -5,8 +5,7 @@ use super::{Cluster, identity, store};
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_kubeconfig::{
-    ContextEntry, CurrentContext, Expected, Extension, Identity, Kubeconfig, KubeconfigError,
-    Status,
+    ContextEntry, CurrentContext, Expected, Extension, Identity, Kubeconfig, Status,
 };
 use coracle_vm::{Entry, MachineLock, MachineName};
 use std::time::Duration;
@@ -204,17 +203,4 @@ pub fn is_written(settings: &Settings, cluster: &Cluster) -> Result<bool> {
 /// Whether the current context is the profile's.
 pub fn is_current(settings: &Settings) -> Result<bool> {
     Ok(locate(settings)?.current_context()?.as_deref() == Some(settings.profile.as_str()))
-}
-
-impl From<KubeconfigError> for Error {
-    fn from(error: KubeconfigError) -> Self {
-        let id = match &error {
-            KubeconfigError::Read { .. } | KubeconfigError::Write { .. } => {
-                ErrorId::KubeconfigPermission
-            }
-            KubeconfigError::Locked(_) => ErrorId::KubeconfigLocked,
-            _ => ErrorId::KubeconfigInvalid,
-        };
-        Self::caused_by(id, error.to_string(), &error)
-    }
 }

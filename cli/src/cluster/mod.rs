@@ -33,7 +33,7 @@ pub use record::{ClusterRecord, Endpoint};
 
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_protocol::client::{AgentClient, AgentEndpoint, ConnectError};
+use coracle_protocol::client::{AgentClient, AgentEndpoint};
 use coracle_vm::program::Programs;
 use coracle_vm::{
     AnyDriver, Driver as _, Entry, HostResources, MachineDir, MachineLock, MachineName,
@@ -65,8 +65,8 @@ pub async fn lock(
     Ok(store(settings).lock(name, command, limit).await?)
 }
 
-/// The state folder and the folder of the sockets, for their owner alone.
-fn prepare_home(settings: &Settings) -> Result<()> {
+/// The state folder and the folder of the sockets, for their owner alone. Before anything is written.
+pub fn prepare_home(settings: &Settings) -> Result<()> {
     for folder in [&settings.home, &settings.runtime_dir] {
         coracle_vm::store::atomic::create_private_dirs(folder).context(ErrorId::Write, || {
             format!("cannot make the folder {}", folder.display())
@@ -297,7 +297,7 @@ impl Cluster {
             Ok(agent) => Ok(agent),
             Err(error) => {
                 self.require_running().await?;
-                Err(agent_error(&error))
+                Err(error.into())
             }
         }
     }
@@ -321,14 +321,4 @@ impl Cluster {
         };
         api::client(&self.record.endpoint.server(), credentials)
     }
-}
-
-fn agent_error(error: &ConnectError) -> Error {
-    let id = match error {
-        ConnectError::TimedOut { .. }
-        | ConnectError::Refused { .. }
-        | ConnectError::Closed { .. } => ErrorId::GuestTimeout,
-        _ => ErrorId::Guest,
-    };
-    Error::caused_by(id, error.to_string(), error)
 }

@@ -106,6 +106,7 @@ fn text(value: &serde_json::Value) -> String {
 }
 
 fn write(app: &App, options: &ClusterOptions) -> Result<()> {
+    crate::cluster::prepare_home(&app.settings)?;
     let file = app.settings.config_file();
     let text = serde_yaml::to_string(options)
         .context(ErrorId::Internal, || "cannot write the settings".into())?;

@@ -59,8 +59,6 @@ fn purge(app: &App) -> Result<()> {
         "run",
         "config.yaml",
         "profile",
-        "disks",
-        "templates",
     ];
     let failed = || format!("cannot remove {}", home.display());
     for entry in std::fs::read_dir(home).context(ErrorId::Write, failed)? {
@@ -75,6 +73,13 @@ fn purge(app: &App) -> Result<()> {
         }
     }
     std::fs::remove_dir_all(home).context(ErrorId::Write, failed)?;
+    // With a long CORACLE_HOME the sockets are elsewhere; without machines the folder is empty.
+    let sockets = &app.settings.runtime_dir;
+    if sockets.exists() {
+        std::fs::remove_dir_all(sockets).context(ErrorId::Write, || {
+            format!("cannot remove {}", sockets.display())
+        })?;
+    }
     app.progress.info(&format!("{} is removed", home.display()));
     Ok(())
 }

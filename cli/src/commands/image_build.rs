@@ -1,9 +1,10 @@
 //! `coracle image-build`.
 
 use super::App;
+use crate::cluster;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::progress::{Progress, Style, seconds};
-use coracle_iso::{Arch, BuildError, BuildObserver, BuildOptions, Builder, Step};
+use coracle_iso::{Arch, BuildObserver, BuildOptions, Builder, Step};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ impl Args {
             options.cache = std::path::absolute(&cache)
                 .context(ErrorId::Usage, || "--cache is not a path".into())?;
         }
+        cluster::prepare_home(&app.settings)?;
         let store = options.store.clone();
         let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
         let build = tokio::task::spawn_blocking(move || {
@@ -91,6 +93,7 @@ impl Args {
             .await
             .context(ErrorId::Internal, || "the build ended early".into())??;
         store.set_current(image.digest())?;
+        store.prune(&cluster::image::used(&app.settings)?)?;
         app.progress
             .info(&format!("built in {}", seconds(app.progress.elapsed())));
         if !matches!(app.progress.style(), Style::Json) {
@@ -181,10 +184,4 @@ fn find_source() -> Result<PathBuf> {
         Error::new(ErrorId::Usage, "this is not Coracle's source tree")
             .help("run it inside a checkout of Coracle, or name one with --source")
     })
-}
-
-impl From<BuildError> for Error {
-    fn from(error: BuildError) -> Self {
-        Self::caused_by(ErrorId::ImageBuild, error.to_string(), &error)
-    }
 }

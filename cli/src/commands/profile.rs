@@ -1,7 +1,7 @@
 //! `coracle profile`.
 
 use super::{App, list};
-use crate::cluster::store;
+use crate::cluster::{prepare_home, store};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::DEFAULT_PROFILE;
 use coracle_vm::MachineName;
@@ -43,6 +43,7 @@ impl Args {
                 "`coracle start -p {name}` makes it; `coracle list` shows those there are"
             )));
         }
+        prepare_home(&app.settings)?;
         let file = app.settings.current_profile_file();
         coracle_vm::store::atomic::write(&file, format!("{name}\n").as_bytes())
             .context(ErrorId::Write, || {

@@ -2,7 +2,12 @@
 
 use super::{Error, ErrorId};
 use coracle_addons::{ApplyError, WaitError};
-use coracle_protocol::client::AgentError;
+use coracle_iso::BuildError;
+use coracle_iso::images::ImageError;
+use coracle_kubeconfig::KubeconfigError;
+use coracle_kubeconfig::pki::PkiError;
+use coracle_protocol::client::{AgentError, ConnectError};
+use coracle_vm::address::AddressError;
 use coracle_vm::driver::UnknownDriver;
 use coracle_vm::{DriverError, SpecError, StoreError};
 
@@ -108,6 +113,69 @@ impl From<WaitError> for Error {
             }
         }
         told
+    }
+}
+
+impl From<ImageError> for Error {
+    fn from(error: ImageError) -> Self {
+        let id = match &error {
+            ImageError::NotFound(_) => ErrorId::ImageNotFound,
+            ImageError::Missing { .. }
+            | ImageError::Truncated { .. }
+            | ImageError::Tampered { .. }
+            | ImageError::Index { .. }
+            | ImageError::Current { .. } => ErrorId::ImageDamaged,
+            ImageError::Io { source, .. } if is_full(source) => ErrorId::HostStorage,
+            ImageError::Io { .. } => ErrorId::Write,
+        };
+        Self::caused_by(id, error.to_string(), &error)
+    }
+}
+
+impl From<KubeconfigError> for Error {
+    fn from(error: KubeconfigError) -> Self {
+        let id = match &error {
+            KubeconfigError::Read { .. } | KubeconfigError::Write { .. } => {
+                ErrorId::KubeconfigPermission
+            }
+            KubeconfigError::Locked(_) => ErrorId::KubeconfigLocked,
+            _ => ErrorId::KubeconfigInvalid,
+        };
+        Self::caused_by(id, error.to_string(), &error)
+    }
+}
+
+impl From<PkiError> for Error {
+    fn from(error: PkiError) -> Self {
+        Self::caused_by(
+            ErrorId::Internal,
+            "cannot make the cluster's certificates",
+            &error,
+        )
+    }
+}
+
+impl From<AddressError> for Error {
+    fn from(error: AddressError) -> Self {
+        Self::caused_by(ErrorId::PortTaken, error.to_string(), &error)
+    }
+}
+
+impl From<BuildError> for Error {
+    fn from(error: BuildError) -> Self {
+        Self::caused_by(ErrorId::ImageBuild, error.to_string(), &error)
+    }
+}
+
+impl From<ConnectError> for Error {
+    fn from(error: ConnectError) -> Self {
+        let id = match &error {
+            ConnectError::TimedOut { .. }
+            | ConnectError::Refused { .. }
+            | ConnectError::Closed { .. } => ErrorId::GuestTimeout,
+            _ => ErrorId::Guest,
+        };
+        Self::caused_by(id, error.to_string(), &error)
     }
 }
 

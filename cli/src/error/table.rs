@@ -85,8 +85,6 @@ table! {
         "`coracle start -p {profile}` makes it; `coracle list` shows those there are";
     MachineBroken = "MACHINE_BROKEN", 38, "The machine's record is damaged.",
         "`coracle delete -p {profile}` removes it; then start again";
-    Download = "DOWNLOAD", 40, "Something could not be fetched from the network.",
-        "check the connection and the proxy settings, and run the command again";
     Driver = "DRIVER", 50, "The hypervisor failed.",
         "`coracle doctor` checks the host";
     DriverUnknown = "DRIVER_UNKNOWN", 54, "There is no driver of this name.",
@@ -112,8 +110,6 @@ table! {
     GuestNotFound = "GUEST_NOT_FOUND", 85, "There is no such file, component or image.", "";
     Runtime = "RUNTIME", 90, "The container runtime refused.",
         "`coracle logs -p {profile} --component containerd` shows why";
-    ControlPlane = "CONTROL_PLANE", 100, "The Kubernetes API refused.",
-        "`coracle logs -p {profile} --component kube-apiserver` shows why";
     ControlPlaneTimeout = "CONTROL_PLANE_TIMEOUT", 102, "Kubernetes did not become ready in time.",
         "`coracle start -p {profile}` waits on; `coracle logs -p {profile}` shows what it is doing";
     KubectlNotFound = "KUBECTL_NOT_FOUND", 105, "There is no kubectl for this cluster's version.",

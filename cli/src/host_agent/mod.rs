@@ -14,8 +14,9 @@
 use crate::cluster;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_vm::{Driver as _, MachineDir};
+use coracle_vm::{Driver as _, MachineDir, log_file};
 use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
@@ -25,8 +26,10 @@ use tokio::io::AsyncBufReadExt as _;
 
 /// How long a hypervisor may take until it answers; far beyond what any was seen to need.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
-/// The log is begun anew when it has grown beyond this many bytes.
+/// A log is begun anew when it has grown beyond this many bytes.
 const LONGEST_LOG: u64 = 1 << 20;
+/// How often the sizes of a running machine's logs are looked at.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// The one line that a host agent writes to its parent.
 #[derive(Debug, Serialize, Deserialize)]
@@ -121,7 +124,11 @@ pub async fn serve(settings: &Settings) -> Result<u8> {
         }
     };
     log(&format!("the machine runs as process {}", process.pid));
-    let status = process.wait().await;
+    let dir = cluster::store(settings).machine_dir(&settings.profile);
+    let status = tokio::select! {
+        status = process.wait() => status,
+        never = bound_logs(&dir) => match never {},
+    };
     match status {
         Ok(status) => log(&format!("the machine ended: {status}")),
         Err(error) => log(&format!("lost the machine's process: {error}")),
@@ -135,6 +142,22 @@ async fn launch(settings: &Settings) -> Result<coracle_vm::RunningProcess> {
         .driver()?
         .launch(cluster.dir(), cluster.machine_spec())
         .await?)
+}
+
+/// Keeps what a machine says in months of running from filling the disk.
+async fn bound_logs(dir: &MachineDir) -> Infallible {
+    loop {
+        tokio::time::sleep(LOG_PAUSE).await;
+        for path in [
+            dir.serial_log(),
+            dir.qemu_log(),
+            cluster::host_agent_log(dir),
+        ] {
+            if let Err(error) = log_file::bound(&path, LONGEST_LOG) {
+                log(&format!("cannot shorten {}: {error}", path.display()));
+            }
+        }
+    }
 }
 
 /// A session of its own: neither Ctrl-C nor the end of the terminal reaches it.

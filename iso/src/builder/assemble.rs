@@ -16,6 +16,7 @@ use crate::files::write_atomic;
 use crate::images::{FORMAT, INDEX_FILE, Image, ImageIndex, Part, Role};
 use crate::{BuildObserver, Digest, HostPlatform, Step};
 use std::fs;
+use std::time::SystemTime;
 
 const SBOM_RECIPE: &str = concat!(
     include_str!("materials.rs"),
@@ -127,7 +128,9 @@ pub(crate) fn build(
         components: built,
         images,
     };
-    parts.assemble(&cache, options)
+    let image = parts.assemble(&cache, options)?;
+    cache.forget_unused(SystemTime::now())?;
+    Ok(image)
 }
 
 /// The components to build: all, but of Kubernetes only the versions asked for, in that order.

@@ -1,6 +1,7 @@
 //! Parts on disk: `CACHE/parts/HEX/`, HEX being the hash of what the part is made from.
 //!
-//! `part.json` lists the part's files with size and SHA-256. A part appears by a rename, so it is
+//! Its modification time is that of the last build that used the part: what no build used for
+//! [`UNUSED`] is removed. `part.json` lists the part's files with size and SHA-256. A part appears by a rename, so it is
 //! whole or absent. What is found is believed by name; before something is made from a part's
 //! file, the file is compared with its digest.
 
@@ -10,13 +11,15 @@ use crate::files::{remove_all, write_atomic};
 use crate::{BuildObserver, Digest, FileLock, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 const RECORD: &str = "part.json";
 /// Longest wait for another build with the same cache.
 const LOCK_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// A part that no build used for so long is removed.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The cache of one build.
 pub(crate) struct Cache<'a> {
@@ -94,11 +97,36 @@ impl<'a> Cache<'a> {
         let whole = record.files.iter().all(|(name, file)| {
             fs::metadata(folder.join(name)).is_ok_and(|meta| meta.len() == file.size)
         });
-        whole.then(|| Made {
+        if !whole {
+            return None;
+        }
+        // A cache that cannot be written still serves what is in it.
+        let _ = File::options()
+            .append(true)
+            .open(folder.join(RECORD))
+            .and_then(|file| file.set_modified(SystemTime::now()));
+        Some(Made {
             folder,
             record,
             digest: Digest::of(&bytes),
         })
+    }
+
+    /// Removes the parts that no build used within [`UNUSED`] before `now`, and gives how many.
+    pub(crate) fn forget_unused(&self, now: SystemTime) -> Result<usize, BuildError> {
+        let parts = self.parts();
+        let mut removed = 0;
+        for entry in fs::read_dir(&parts).map_err(BuildError::io(&parts))? {
+            let folder = entry.map_err(BuildError::io(&parts))?.path();
+            let used = fs::metadata(folder.join(RECORD)).and_then(|meta| meta.modified());
+            let unused =
+                used.is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age > UNUSED));
+            if unused {
+                remove_all(&folder).map_err(BuildError::io(&folder))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// Finds the part, or makes it: `make` fills an empty folder with files.
@@ -237,6 +265,22 @@ mod tests {
         assert!(error.contains("f of the cached part"), "{error}");
         write_atomic(&made.folder.join("f"), b"short").unwrap();
         assert!(cache.find(&key).is_none(), "a truncated part is made again");
+    }
+
+    #[test]
+    fn only_parts_that_no_build_used_for_long_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path(), &NoObserver).unwrap();
+        let (old, used) = (Digest::of("old"), Digest::of("used"));
+        for key in [&old, &used] {
+            let made = cache.part(&step(), key, |_, _| Ok(())).unwrap();
+            let long_ago = SystemTime::now() - UNUSED * 2;
+            let record = File::options().append(true).open(made.folder.join(RECORD));
+            record.unwrap().set_modified(long_ago).unwrap();
+        }
+        assert!(cache.find(&used).is_some());
+        assert_eq!(cache.forget_unused(SystemTime::now()).unwrap(), 1);
+        assert!(cache.find(&old).is_none() && cache.find(&used).is_some());
     }
 
     #[test]

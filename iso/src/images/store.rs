@@ -6,8 +6,11 @@ use crate::{Digest, HostPlatform};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 const INCOMING: &str = ".incoming-";
+/// An incoming folder this old belongs to nobody any more.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// `HOME/images`.
 #[derive(Debug, Clone)]
@@ -133,9 +136,11 @@ impl Store {
     }
 
     /// A new empty folder inside the store, to build or download an image into before
-    /// [`Store::install`] puts it in place by a rename. Dropped without that, it is removed.
+    /// [`Store::install`] puts it in place by a rename. Dropped without that, it is removed; what
+    /// a crash kept from being dropped is removed after a day.
     pub fn incoming(&self) -> Result<tempfile::TempDir, ImageError> {
         fs::create_dir_all(&self.folder).map_err(ImageError::io(&self.folder))?;
+        self.sweep(SystemTime::now())?;
         tempfile::Builder::new()
             .prefix(INCOMING)
             .tempdir_in(&self.folder)
@@ -278,8 +283,7 @@ impl Store {
         aside.close().map_err(ImageError::io(&folder))
     }
 
-    /// Removes every image that is neither in `keep` nor the current one, and what crashes left
-    /// behind. Says what was removed. Nothing else may be installing meanwhile.
+    /// Removes every image that is neither in `keep` nor the current one. Says what was removed.
     pub fn prune(&self, keep: &[Digest]) -> Result<Vec<Digest>, ImageError> {
         let current = self.current()?;
         let mut removed = Vec::new();
@@ -289,19 +293,26 @@ impl Store {
                 removed.push(digest);
             }
         }
-        let Ok(entries) = fs::read_dir(&self.folder) else {
-            return Ok(removed);
-        };
+        Ok(removed)
+    }
+
+    /// Removes incoming folders that nobody can be filling any more at `now`.
+    fn sweep(&self, now: SystemTime) -> Result<(), ImageError> {
+        let entries = fs::read_dir(&self.folder).map_err(ImageError::io(&self.folder))?;
         for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(INCOMING) {
+            let incoming = entry.file_name().to_string_lossy().starts_with(INCOMING);
+            let begun = entry.metadata().and_then(|meta| meta.modified());
+            let old =
+                begun.is_ok_and(|begun| now.duration_since(begun).is_ok_and(|age| age > ABANDONED));
+            if incoming && old {
                 remove_all(&entry.path()).map_err(ImageError::io(entry.path()))?;
             }
         }
-        Ok(removed)
+        Ok(())
     }
 }
 
-/// Temporary folders are private; QEMU run by another account (libvirt) must get at an image.
+/// Temporary folders are private; an image holds no secret, and other accounts may run QEMU.
 fn set_readable(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -415,6 +426,17 @@ mod tests {
         assert!(
             matches!(store.open(image.digest()), Err(ImageError::Tampered { file, .. }) if file == index)
         );
+    }
+
+    #[test]
+    fn what_a_crash_left_is_removed_after_a_day() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path());
+        let left = store.incoming().unwrap().keep();
+        store.sweep(SystemTime::now()).unwrap();
+        assert!(left.is_dir());
+        store.sweep(SystemTime::now() + ABANDONED * 2).unwrap();
+        assert!(!left.exists());
     }
 
     #[test]

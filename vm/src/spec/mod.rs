@@ -115,11 +115,11 @@ pub struct Disk {
 pub enum DiskRole {
     /// The guest's root file system.
     Root,
-    /// The layer that holds one Kubernetes version.
-    Kubernetes,
+    /// A read-only file system beside the root.
+    Layer,
     /// What the guest writes.
     Data,
-    /// The machine's first identity and settings.
+    /// The machine's identity and settings.
     Seed,
 }
 
@@ -128,7 +128,7 @@ impl DiskRole {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Root => "root",
-            Self::Kubernetes => "kubernetes",
+            Self::Layer => "layer",
             Self::Data => "data",
             Self::Seed => "seed",
         }

@@ -80,7 +80,7 @@ impl MachineDir {
         self.path.join("data.qcow2")
     }
 
-    /// The disk with the machine's first identity and settings.
+    /// The disk with the machine's identity and settings, written at each boot.
     pub fn seed_disk(&self) -> PathBuf {
         self.path.join("seed.img")
     }
