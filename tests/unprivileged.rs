@@ -97,7 +97,7 @@ fn an_ordinary_user_starts_uses_stops_and_deletes_a_cluster() {
     life.must("stop and start", || {
         coracle.run("stop").ok();
         coracle.run("status").done().code_is(3);
-        assert!(coracle.processes().is_empty(), "{:#?}", coracle.processes());
+        coracle.no_process_is_left();
         coracle.run("start").ok();
         assert_eq!(
             coracle.kubectl("get pod hello -o jsonpath={.status.phase}"),

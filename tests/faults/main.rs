@@ -163,7 +163,7 @@ fn a_start_killed_at_every_step_goes_on_and_a_killed_hypervisor_comes_back() {
             coracle.inside("echo fsynced > before-the-kill && sync before-the-kill");
             let address = coracle.run("ip").ok().stdout;
             kill_pid(coracle.hypervisor("coracle").pid);
-            let status = coracle.run("status").done().within(Duration::from_secs(2));
+            let status = coracle.run("status").done().within(Duration::from_secs(5));
             let status = status
                 .code_is(3)
                 .says("host: Stopped")

@@ -1,6 +1,6 @@
 //! The machine from inside: ssh, files, logs, memory.
 
-use coracle_tests::{Coracle, Run, Terminal, write};
+use coracle_tests::{Coracle, Run, Terminal, until, write};
 use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -55,8 +55,9 @@ pub(super) fn interactive_ssh(coracle: &Coracle) {
     shell.send("stty size\r");
     shell.expect("24 80", LIMIT);
     shell.resize(40, 101);
-    shell.send("stty size\r");
-    shell.expect("40 101", LIMIT);
+    // What is typed may overtake the news of the size, so the question is repeated by the shell.
+    shell.send("until stty size | grep '40 101'; do sleep 1; done\r");
+    shell.expect("40 101\r\n", LIMIT);
     // Ctrl-C ends the program inside, not the shell. The program itself says that it runs: what the
     // shell says comes before the terminal is the program's. What is typed before the shell reads
     // again may be thrown away with the interrupted line, so the next prompt is waited for.
@@ -285,6 +286,9 @@ pub(super) fn logs(coracle: &Coracle) {
 
     // What is written later is followed, until Ctrl-C.
     let mut followed = coracle.run("logs -f --component kernel -n 1").start();
+    until("the log is followed", LIMIT, || {
+        !followed.stdout_so_far().is_empty()
+    });
     coracle.inside("echo the-followed-line | sudo tee /dev/kmsg");
     followed.until_it_says("the-followed-line");
     coracle_tests::signal_pid(followed.pid(), Signal::INT);

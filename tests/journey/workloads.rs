@@ -52,6 +52,7 @@ pub(super) fn deployment(coracle: &Coracle) {
 }
 
 pub(super) fn service_by_name(coracle: &Coracle) {
+    service_answers(coracle);
     for name in ["web", "web.default", "web.default.svc.cluster.local"] {
         let answer = in_pod(coracle, "client", &format!("wget -qO- http://{name}/name"));
         assert!(answer.starts_with("web-"), "{name}: {answer}");
@@ -321,7 +322,7 @@ pub(super) fn rollout(coracle: &Coracle, second: &str) {
     coracle.kubectl("rollout restart deployment/web");
     rolled_out(coracle, "deployment/web");
     assert_ne!(restarted(), before);
-    assert!(in_pod(coracle, "client", "wget -qO- http://web/name").starts_with("web-"));
+    service_answers(coracle);
 }
 
 /// The version that some pod of the deployment tells.
@@ -376,6 +377,11 @@ pub(super) fn volume_is_kept(coracle: &Coracle) {
 
 pub(super) fn deployment_is_back(coracle: &Coracle) {
     rolled_out(coracle, "deployment/web");
+    service_answers(coracle);
+}
+
+/// A rollout has ended when the new pods are ready: the old ones may be in the Service a little longer.
+fn service_answers(coracle: &Coracle) {
     until("the service answers again", LIMIT, || {
         let asked = coracle
             .kubectl_run(["exec", "client", "--", "wget", "-qO-", "http://web/name"])

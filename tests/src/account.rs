@@ -3,6 +3,13 @@
 use crate::Run;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// How many users this process has made: each has a name of its own.
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
+/// useradd and userdel refuse to run beside each other.
+static PASSWD: Mutex<()> = Mutex::new(());
 
 /// A user with no rights of its own. Removed when dropped.
 #[derive(Debug)]
@@ -19,7 +26,9 @@ impl Account {
             eprintln!("skipped: only root can make the ordinary user that this test runs as");
             return None;
         }
-        let name = format!("coracle-test-{}", std::process::id());
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("coracle-test-{}-{number}", std::process::id());
+        let _one_at_a_time = PASSWD.lock().unwrap_or_else(PoisonError::into_inner);
         Run::new("useradd")
             .args(["--no-create-home", "--no-log-init", "--user-group", &name])
             .ok();
@@ -57,6 +66,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        let _one_at_a_time = PASSWD.lock().unwrap_or_else(PoisonError::into_inner);
         // It also removes the group of the same name.
         let done = Run::new("userdel").args([&self.name]).done();
         if done.code() != Some(0) {

@@ -1,8 +1,10 @@
 //! One run of a program: its environment is exactly what is given, its output is kept whole, and
 //! a time limit catches it when it hangs.
 
-use crate::wait::until_some;
 use crate::{Account, process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -294,17 +296,20 @@ impl Started {
     }
 }
 
+/// Waits for the end itself, so that the time that is told is not rounded up to a next look.
 fn until_ended(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    let begun = Instant::now();
-    until_some(
-        "a child ends",
-        limit + Duration::from_secs(60),
-        || match child.try_wait().expect("it is our child") {
-            Some(status) => Some(Some(status)),
-            None if begun.elapsed() > limit => Some(None),
-            None => None,
-        },
-    )
+    let pid = Pid::from_child(child);
+    let ended = pidfd_open(pid, PidfdFlags::empty()).expect("a child that nobody has waited for");
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).expect("a limit is less than centuries");
+        match poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&left)) {
+            Ok(_) => return child.try_wait().expect("it is our child"),
+            Err(Errno::INTR) => {}
+            Err(error) => panic!("cannot wait for a child: {error}"),
+        }
+    }
 }
 
 impl Drop for Started {

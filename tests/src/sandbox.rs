@@ -165,6 +165,8 @@ impl Coracle {
             .env("CORACLE_HOME", self.home())
             .env("HOME", self.user_home())
             .env("TERM", "dumb")
+            // Below the limit of a command, so that a start that hangs says where.
+            .env("CORACLE_WAIT_TIMEOUT", "13m")
             .folder(self.work());
         if let Some(account) = &self.account {
             run = run.account(account).env("USER", account.name());
@@ -271,13 +273,19 @@ impl Coracle {
         first.clone()
     }
 
-    /// Fails the test unless no process and no file of any machine is left.
+    /// Fails the test unless all processes end: the host agent ends a moment after its machine.
     #[track_caller]
-    pub fn nothing_is_left(&self) {
-        let what = "processes of deleted machines end";
+    pub fn no_process_is_left(&self) {
+        let what = "processes of machines that do not run end";
         let gone =
             std::panic::catch_unwind(|| until(what, VANISHING, || self.processes().is_empty()));
         assert!(gone.is_ok(), "{what}: {:#?}", self.processes());
+    }
+
+    /// Fails the test unless no process and no file of any machine is left.
+    #[track_caller]
+    pub fn nothing_is_left(&self) {
+        self.no_process_is_left();
         let mut left: Vec<PathBuf> = files_below(&self.home().join("machines"));
         // A lock is no machine's file while there is no machine; `delete` looks at it.
         left.retain(|file| !file.starts_with(self.home().join("machines/.locks")));

@@ -19,6 +19,7 @@ pub struct Terminal {
     master: File,
     child: Child,
     seen: Arc<Mutex<Vec<u8>>>,
+    reader: Option<thread::JoinHandle<()>>,
     /// How much of `seen` was looked at by `expect`.
     read: usize,
 }
@@ -54,7 +55,7 @@ impl Terminal {
             master.try_clone().expect("a descriptor is free"),
             Arc::clone(&seen),
         );
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut chunk = [0; 4096];
             // The master gives an error when the last slave is closed.
             while let Ok(count @ 1..) = source.read(&mut chunk) {
@@ -62,6 +63,7 @@ impl Terminal {
             }
         });
         Self {
+            reader: Some(reader),
             description: run.describe(),
             master,
             child,
@@ -126,6 +128,10 @@ impl Terminal {
                 status.is_some()
             },
         );
+        // The reader ends when the last of the program's output is read.
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader does not panic");
+        }
         let status = status.expect("it was waited for");
         if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
             eprintln!("`{}` was ended by signal {signal}", self.description);

@@ -18,7 +18,7 @@ use coracle_vm::{
     PortForward, UserNetwork,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Host name and node name of every cluster.
 pub const NODE_NAME: &str = "coracle";
@@ -37,6 +37,8 @@ const KERNEL_COMMAND_LINE: &str = "loglevel=6 random.trust_cpu=on transparent_hu
 const PANIC_LINES: usize = 100;
 /// How much of the console an error carries.
 const LAST_WORDS: usize = 5;
+/// How long a machine has to be broken before a start gives it up.
+const SILENCE: Duration = Duration::from_secs(15);
 /// How often the machine is looked at while its agent does not answer yet.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
 
@@ -244,13 +246,19 @@ pub async fn switch_off(cluster: &Cluster) -> Result<()> {
 
 /// Returns when the machine does not run any more, with its last words.
 pub async fn machine_ends(cluster: &Cluster) -> Error {
+    let mut well = Instant::now();
     loop {
         tokio::time::sleep(WATCH_PAUSE).await;
         let state = match cluster.state().await {
             Ok(MachineState::Running | MachineState::Starting) if kernel_panicked(cluster) => {
                 "stopped by a panic of its kernel".to_owned()
             }
-            Ok(MachineState::Running | MachineState::Starting) => continue,
+            Ok(MachineState::Running | MachineState::Starting) => {
+                well = Instant::now();
+                continue;
+            }
+            // A monitor on a busy host may be silent for a moment.
+            Ok(MachineState::Broken { .. }) if well.elapsed() < SILENCE => continue,
             Ok(state) => state.to_string(),
             Err(error) => return error,
         };

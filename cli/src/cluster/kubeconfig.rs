@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// How long others may hold client-go's lock. It has neither owner nor age, so it is never taken
 /// from anybody.
-const LOCK_LIMIT: Duration = Duration::from_secs(5);
+const LOCK_LIMIT: Duration = Duration::from_secs(15);
 /// The extension that marks a context as made by this program.
 const EXTENSION: &str = "coracle.dev/context";
 

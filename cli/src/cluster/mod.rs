@@ -47,7 +47,7 @@ pub const LOCK_LIMIT: Duration = Duration::from_secs(10);
 /// How long a hypervisor may take to end by itself before it is killed.
 const QUIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a command waits for the agent of a machine that runs.
-const AGENT_LIMIT: Duration = Duration::from_secs(10);
+const AGENT_LIMIT: Duration = Duration::from_secs(30);
 
 /// The store of machines.
 pub fn store(settings: &Settings) -> Store {

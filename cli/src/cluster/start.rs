@@ -34,7 +34,7 @@ const ADDRESS_LOCK: &str = "addresses.lock";
 /// software emulation of QEMU 7.2, where one processor may run code that the other is patching.
 const MOST_PANICS: u32 = 2;
 /// How long a running cluster may take to prove that it is ready before a start goes the long way.
-const QUICK_LOOK: Duration = Duration::from_millis(1500);
+const QUICK_LOOK: Duration = Duration::from_secs(5);
 
 /// How a start ended.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::time::Duration;
 
 /// How long the agent may take to answer before a cluster counts as not answering.
-const AGENT_LIMIT: Duration = Duration::from_secs(3);
+const AGENT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The status of one cluster, with Minikube's field names and words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -12,7 +12,7 @@ const POD_GRACE: Duration = Duration::from_secs(15);
 /// How long the guest may take in all; under software emulation everything takes its time.
 const GUEST_LIMIT: Duration = Duration::from_secs(120);
 /// How long to wait for an agent that may not be up yet.
-const AGENT_LIMIT: Duration = Duration::from_secs(5);
+const AGENT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Stops the cluster; false when it was stopped already.
 pub async fn stop(app: &App, cluster: Cluster) -> Result<bool> {
@@ -41,10 +41,9 @@ pub async fn stop(app: &App, cluster: Cluster) -> Result<bool> {
 }
 
 async fn shut_down(cluster: &Cluster) -> Result<()> {
+    // Nobody but the agent could end the machine cleanly: without it there is nothing to wait for.
+    let agent = cluster.agent_within(AGENT_LIMIT).await?;
+    agent.power(PowerAction::PowerOff, POD_GRACE).await?;
     let driver = cluster.driver()?;
-    match cluster.agent_within(AGENT_LIMIT).await {
-        Ok(agent) => agent.power(PowerAction::PowerOff, POD_GRACE).await?,
-        Err(_) => driver.power_button(cluster.dir()).await?,
-    }
     Ok(driver.wait_off(cluster.dir(), GUEST_LIMIT).await?)
 }

@@ -9,6 +9,7 @@ pub mod kernel;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -192,12 +193,12 @@ impl Log {
             .to_owned()
     }
 
-    /// Where to begin to read for the last `lines` lines; 0 means everything kept.
-    pub fn tail(&self, lines: u32) -> io::Result<u64> {
+    /// The positions between which the last `lines` lines are, as of now; 0 means everything kept.
+    pub fn tail(&self, lines: u32) -> io::Result<Range<u64>> {
         let state = lock(&self.state);
         let start = state.end - state.size - state.previous;
         if lines == 0 {
-            return Ok(start);
+            return Ok(start..state.end);
         }
         let mut bytes = Vec::new();
         if state.previous > 0 {
@@ -216,7 +217,7 @@ impl Log {
             .map(|(at, _)| at + 1)
             .nth(lines as usize - 1)
             .unwrap_or(0);
-        Ok(start + skipped as u64)
+        Ok(start + skipped as u64..state.end)
     }
 
     /// Whole lines from a position on, and the position after them. Nothing when there is no
@@ -289,10 +290,10 @@ mod tests {
         let text = everything(&log, 0);
         assert!(text.ends_with("line 0999\n") && text.starts_with("line 09"));
         assert_eq!(
-            everything(&log, log.tail(3).unwrap()),
+            everything(&log, log.tail(3).unwrap().start),
             "line 0997\nline 0998\nline 0999\n"
         );
-        assert_eq!(everything(&log, log.tail(0).unwrap()), text);
+        assert_eq!(everything(&log, log.tail(0).unwrap().start), text);
     }
 
     #[test]
@@ -306,7 +307,7 @@ mod tests {
         log.append(b"o\n");
         assert_eq!(log.read(next).unwrap().0, b"two\n");
         assert_eq!(log.last_line(), "o");
-        assert_eq!(log.tail(1).unwrap(), 4);
+        assert_eq!(log.tail(1).unwrap().start, 4);
     }
 
     #[test]

@@ -92,18 +92,23 @@ async fn what_ends_is_started_again_and_says_why_it_ended() {
         component(&agent, "flaky").detail == "ended with status 3: it is broken"
     })
     .await;
-    let mut never = row(
+    let never = row(
         "never",
         "exec sleep 1000",
         "{ probe = \"tcp\", address = \"127.0.0.1:1\" }",
         "",
     );
-    never.push_str("");
     let agent = TestAgent::start(&never).await;
+    until("a reason", || {
+        component(&agent, "never")
+            .detail
+            .contains("Connection refused")
+    })
+    .await;
     let waited = agent
         .client()
         .await
-        .wait_ready(|_| (), Duration::from_millis(500))
+        .wait_ready(|_| (), Duration::from_secs(3))
         .await;
     match waited {
         Err(error @ AgentError::NotReady { .. }) => {
@@ -150,21 +155,26 @@ async fn a_restart_gives_another_process() {
 
 #[tokio::test]
 async fn power_off_stops_in_order_and_insists() {
-    let log = tempfile::NamedTempFile::new().unwrap();
-    let path = log.path().display().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log").display().to_string();
+    let trap_is_set = |name: &str| {
+        format!("{{ probe = \"exec\", command = [\"test\", \"-e\", \"{path}.{name}\"] }}")
+    };
     let polite = |name: &str, order: u32| {
         row(
             name,
-            &format!("trap 'echo {name} >> {path}; exit 0' TERM; while :; do sleep 0.05; done"),
-            "{ probe = \"started\" }",
+            &format!(
+                "trap 'echo {name} >> {path}; exit 0' TERM; touch {path}.{name}; while :; do sleep 0.05; done"
+            ),
+            &trap_is_set(name),
             "",
         )
         .replace("stop_order = 20", &format!("stop_order = {order}"))
     };
     let stubborn = row(
         "stubborn",
-        "trap '' TERM; while :; do sleep 0.05; done",
-        "{ probe = \"started\" }",
+        &format!("trap '' TERM; touch {path}.stubborn; while :; do sleep 0.05; done"),
+        &trap_is_set("stubborn"),
         "stop_grace = 1",
     )
     .replace("stop_order = 20", "stop_order = 5");
@@ -174,8 +184,6 @@ async fn power_off_stops_in_order_and_insists() {
     .await;
     let client = agent.client().await;
     client.wait_ready(|_| (), LIMIT_OF_A_TEST).await.unwrap();
-    // The shells need a moment to set their traps.
-    tokio::time::sleep(Duration::from_millis(500)).await;
     client
         .power(PowerAction::PowerOff, Duration::from_secs(1))
         .await

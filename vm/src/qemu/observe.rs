@@ -26,8 +26,14 @@ pub(super) async fn observe(dir: &MachineDir) -> MachineState {
         Err(error) => error,
     };
     match (find(dir).await, error) {
+        // A killed process gives its memory back before its sockets: its monitor is silent first and
+        // then nobody is there.
+        (Ok(None), DriverError::Qmp(error)) if is_silent(&error) => match connect(dir).await {
+            Err(DriverError::NotRunning) => MachineState::Off,
+            _ => broken(without_process(&DriverError::Qmp(error))),
+        },
         (Ok(None), DriverError::NotRunning) => MachineState::Off,
-        (Ok(None), error) => broken(format!("its monitor cannot be used: {}", chain(&error))),
+        (Ok(None), error) => broken(without_process(&error)),
         (Ok(Some(process)), DriverError::NotRunning) if is_young(dir) => {
             tracing::debug!(pid = process.pid, "QEMU has not opened its monitor yet");
             MachineState::Starting
@@ -66,6 +72,11 @@ fn is_young(dir: &MachineDir) -> bool {
         .metadata()
         .and_then(|metadata| metadata.modified());
     written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age < START_UP))
+}
+
+/// A monitor of no process that is known.
+fn without_process(error: &DriverError) -> String {
+    format!("its monitor cannot be used: {}", chain(error))
 }
 
 /// A process that lives and cannot be talked to.

@@ -5,6 +5,7 @@ use crate::logs::Log;
 use coracle_protocol::api::logs_server::Logs as Service;
 use coracle_protocol::api::{LogChunk, ReadLogRequest};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -70,9 +71,15 @@ async fn send(
     sender: &Sender,
 ) -> io::Result<()> {
     let mut written = log.subscribe();
-    let mut position = log.tail(tail_lines)?;
+    let Range { start, end } = log.tail(tail_lines)?;
+    let mut position = start;
     loop {
-        let (bytes, next) = log.read(position)?;
+        let (mut bytes, next) = log.read(position)?;
+        if !follow {
+            // What was written since is not among the last lines that were asked for.
+            let left = usize::try_from(end.saturating_sub(position)).unwrap_or(usize::MAX);
+            bytes.truncate(left);
+        }
         if !bytes.is_empty() {
             position = next;
             let data = if led { lead(name, &bytes) } else { bytes };

@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// How long to wait for a process that is ending to let go of its files.
-const DYING_LIMIT: Duration = Duration::from_millis(1500);
+const DYING_LIMIT: Duration = Duration::from_secs(5);
 
 /// A process, whatever becomes of its number.
 #[derive(Debug)]
