@@ -140,6 +140,9 @@ options! {
     /// Leave the current context of the kubeconfig as it is
     [long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "CORACLE_KEEP_CONTEXT"]
     keep_context: bool,
+    /// Boot a new cluster cold, and share nothing with any other
+    [long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "CORACLE_COLD"]
+    cold: bool,
     /// What to wait for: all, none, or some of apiserver,node,dns,storage
     [long, value_name = "WHAT", value_delimiter = ',']
     wait: Vec<String>,
@@ -187,7 +190,7 @@ impl ClusterOptions {
             options: ClusterOptions,
         }
         use clap::Parser as _;
-        One::try_parse_from(argv)
+        let parsed = One::try_parse_from(argv)
             .map(|one| one.options)
             .map_err(|error| {
                 let text = error.to_string();
@@ -198,7 +201,13 @@ impl ClusterOptions {
                     .trim_start_matches("error: ")
                     .to_owned();
                 Error::new(ErrorId::Usage, format!("{name} is wrong: {reason}"))
-            })
+            })?;
+        // What CORACLE_* variables say holds for this moment, and is not to be kept.
+        let mut map = parsed.to_map()?;
+        map.retain(|known, _| known == name);
+        serde_json::to_value(map)
+            .and_then(serde_json::from_value)
+            .context(ErrorId::Internal, || "cannot read the setting".into())
     }
 
     /// The settings as a map from name to value, only those that are set.

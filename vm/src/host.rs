@@ -34,6 +34,12 @@ pub struct HostError {
     pub source: io::Error,
 }
 
+/// Which boot of the host this is; `None` where that cannot be told.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
+}
+
 /// Reads the host's resources. `folder` is where disks will be made; it need not exist yet.
 pub fn resources(folder: &Path) -> Result<HostResources, HostError> {
     let cpus = std::thread::available_parallelism()

@@ -51,10 +51,11 @@ pub mod size;
 pub mod spec;
 pub mod state;
 pub mod store;
+pub mod template;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, Verdict};
 pub use driver::{
-    AnyDriver, Capabilities, Driver, DriverError, DriverFacts, DriverKind, GuestAddress,
+    AnyDriver, Capabilities, Driver, DriverError, DriverFacts, DriverKind, GuestAddress, Origin,
     RunningProcess,
 };
 pub use host::HostResources;
@@ -64,4 +65,7 @@ pub use spec::{
     Boot, Disk, DiskRole, MachineSpec, PortForward, ResourceRequest, SpecError, UserNetwork,
 };
 pub use state::MachineState;
-pub use store::{Entry, MachineDir, MachineLock, Record, Store, StoreError};
+pub use store::{Disks, Entry, MachineDir, MachineLock, Record, Store, StoreError};
+pub use template::{
+    Template, TemplateError, TemplateFiles, TemplateKey, TemplateRecord, Templates,
+};

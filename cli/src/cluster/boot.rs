@@ -3,6 +3,7 @@
 use super::identity::IdentityFiles;
 use super::record::{ClusterRecord, Endpoint};
 use super::spec::ClusterSpec;
+use super::template::{self, Beginning};
 use super::{Cluster, QUIT_LIMIT, image};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -15,7 +16,7 @@ use coracle_vm::log_file;
 use coracle_vm::spec::{Architecture, Disk, DiskFormat, DiskRole, Protocol};
 use coracle_vm::{
     AcceleratorChoice, Boot, Driver as _, MachineDir, MachineName, MachineSpec, MachineState,
-    PortForward, UserNetwork,
+    Origin, PortForward, UserNetwork,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -100,12 +101,11 @@ pub fn allocate(spec: &ClusterSpec, others: &[Endpoint]) -> Result<Endpoint> {
     })
 }
 
-/// The machine of a new cluster.
+/// The machine of a new cluster, before it has an address.
 pub fn machine_spec(
     name: &MachineName,
     spec: &ClusterSpec,
     image: &Image,
-    endpoint: &Endpoint,
     dir: &MachineDir,
 ) -> Result<MachineSpec> {
     let cpus = coracle_vm::spec::cpus(spec.cpus)?;
@@ -115,9 +115,9 @@ pub fn machine_spec(
         format,
         read_only,
         create,
+        base: None,
     };
     let layer = image::kubernetes_layer(image, &spec.kubernetes_version)?;
-    let forward = |port, guest| PortForward::tcp(SocketAddr::new(endpoint.address, port), guest);
     Ok(MachineSpec {
         name: name.clone(),
         id: uuid::Uuid::new_v4(),
@@ -141,27 +141,50 @@ pub fn machine_spec(
             ),
             disk(DiskRole::Seed, dir.seed_disk(), DiskFormat::Raw, true, None),
         ],
-        network: UserNetwork {
-            forwards: vec![
-                forward(endpoint.api_port, API_PORT),
-                forward(endpoint.agent_port, AGENT_PORT),
-                forward(endpoint.ssh_port, SSH_PORT),
-            ],
-        },
+        network: UserNetwork::default(),
         generation_id: uuid::Uuid::new_v4(),
         accelerator: AcceleratorChoice::Auto,
         console: dir.serial_log(),
     })
 }
 
+/// Leads the ports of a cluster's address into its machine.
+pub fn forward_ports(machine: &mut MachineSpec, endpoint: &Endpoint) {
+    let forward = |port, guest| PortForward::tcp(SocketAddr::new(endpoint.address, port), guest);
+    machine.network.forwards = vec![
+        forward(endpoint.api_port, API_PORT),
+        forward(endpoint.agent_port, AGENT_PORT),
+        forward(endpoint.ssh_port, SSH_PORT),
+    ];
+}
+
 /// Makes identity and disks, where they are missing; writes the seed anew.
-pub async fn prepare(cluster: &Cluster) -> Result<()> {
-    let files = cluster.identity_files();
+pub async fn prepare(cluster: &Cluster, beginning: &Beginning) -> Result<()> {
+    let (own, passing) = (cluster.identity_files(), cluster.passing_identity());
     let record = cluster.record();
-    files.make(&record.spec, &record.endpoint, GUEST_NETWORK.guest)?;
-    let seed = seed::encode(&guest_config(record, &files)?).context(ErrorId::Internal, || {
-        "cannot write the machine's settings".into()
-    })?;
+    let make = |files: &IdentityFiles, shared| {
+        files.make(&record.spec, &record.endpoint, GUEST_NETWORK.guest, shared)
+    };
+    let boots_with = match beginning {
+        // What an earlier start did not come to use: a cold boot takes its own identity.
+        Beginning::Cold => {
+            passing.remove()?;
+            make(&own, None)?;
+            &own
+        }
+        Beginning::Bake(..) => {
+            make(&passing, None)?;
+            make(&own, Some(&passing))?;
+            &passing
+        }
+        Beginning::Clone(template) => {
+            let shared = template::passing_identity(template);
+            make(&own, Some(&shared))?;
+            shared.copy_shared_part(&cluster.dir().path().join("passing"))?;
+            &own
+        }
+    };
+    let seed = seed(record, boots_with)?;
     let path = cluster.dir().seed_disk();
     coracle_vm::store::atomic::write(&path, &seed).context(ErrorId::Write, || {
         format!("cannot write {}", path.display())
@@ -170,6 +193,13 @@ pub async fn prepare(cluster: &Cluster) -> Result<()> {
         .driver()?
         .prepare(cluster.dir(), cluster.machine_spec())
         .await?)
+}
+
+/// Settings and identity as a seed disk.
+pub fn seed(record: &ClusterRecord, files: &IdentityFiles) -> Result<Vec<u8>> {
+    seed::encode(&guest_config(record, files)?).context(ErrorId::Internal, || {
+        "cannot write the machine's settings".into()
+    })
 }
 
 fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestConfig> {
@@ -204,24 +234,28 @@ fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestCo
 }
 
 /// Brings the machine to run, from whatever state it is in.
-pub async fn power_on(settings: &Settings, cluster: &Cluster) -> Result<()> {
+pub async fn power_on(settings: &Settings, cluster: &Cluster, origin: &Origin) -> Result<()> {
     match cluster.state().await? {
         MachineState::Running | MachineState::Starting => Ok(()),
         MachineState::Paused | MachineState::PausedDiskFull => {
             Ok(cluster.driver()?.resume(cluster.dir()).await?)
         }
-        MachineState::Off => crate::host_agent::spawn(settings, cluster.dir()).await,
+        MachineState::Off => crate::host_agent::spawn(settings, cluster.dir(), origin).await,
         MachineState::Broken { reason } => {
             tracing::warn!(reason, "ending a hypervisor that does not answer");
             switch_off(cluster).await?;
-            crate::host_agent::spawn(settings, cluster.dir()).await
+            crate::host_agent::spawn(settings, cluster.dir(), &Origin::Boot).await
         }
     }
 }
 
 /// Waits until the agent answers, as long as the machine lives; then steps its clock.
-pub async fn agent(cluster: &Cluster, limit: Duration) -> Result<AgentClient> {
-    let credentials = cluster.identity_files().agent_credentials()?;
+pub async fn agent(
+    cluster: &Cluster,
+    identity: &IdentityFiles,
+    limit: Duration,
+) -> Result<AgentClient> {
+    let credentials = identity.agent_credentials()?;
     let endpoint = cluster.agent_endpoint();
     let agent = tokio::select! {
         agent = AgentClient::connect_when_up(&endpoint, &credentials, limit) => agent?,

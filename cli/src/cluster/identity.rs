@@ -74,9 +74,21 @@ impl IdentityFiles {
         Self { folder }
     }
 
-    /// Makes the identity, unless it is there.
-    pub fn make(&self, spec: &ClusterSpec, endpoint: &Endpoint, guest: Ipv4Addr) -> Result<()> {
-        if self.folder.join("complete").exists() {
+    /// Whether the whole identity is there.
+    pub fn exists(&self) -> bool {
+        self.folder.join("complete").exists()
+    }
+
+    /// Makes the identity, unless it is there. With `shared`, the authority of the API server's
+    /// certificate is that one's: pods that run already trust it.
+    pub fn make(
+        &self,
+        spec: &ClusterSpec,
+        endpoint: &Endpoint,
+        guest: Ipv4Addr,
+        shared: Option<&Self>,
+    ) -> Result<()> {
+        if self.exists() {
             return Ok(());
         }
         let parent = self.folder.parent().unwrap_or(Path::new("."));
@@ -90,16 +102,28 @@ impl IdentityFiles {
             .context(ErrorId::Write, failed)?;
         for_owner_only(workplace.path()).context(ErrorId::Write, failed)?;
         let files = Self::new(workplace.path().to_owned());
-        files.fill(spec, endpoint, guest)?;
+        files.fill(spec, endpoint, guest, shared)?;
         write(&files.folder.join("complete"), "")?;
         let made = workplace.keep();
         std::fs::rename(&made, &self.folder).context(ErrorId::Write, failed)
     }
 
-    fn fill(&self, spec: &ClusterSpec, endpoint: &Endpoint, guest: Ipv4Addr) -> Result<()> {
+    fn fill(
+        &self,
+        spec: &ClusterSpec,
+        endpoint: &Endpoint,
+        guest: Ipv4Addr,
+        shared: Option<&Self>,
+    ) -> Result<()> {
         let validity = spec.certificate_validity();
         let authorities = AUTHORITY_VALIDITY.max(validity);
-        let cluster_ca = Authority::generate("coracle cluster CA", authorities)?;
+        let cluster_ca = match shared {
+            Some(shared) => Authority::from_pem(
+                &read(&shared.cluster_ca())?,
+                &read(&shared.cluster_ca_key())?,
+            )?,
+            None => Authority::generate("coracle cluster CA", authorities)?,
+        };
         let apiserver = cluster_ca.issue(&serving_request(spec, endpoint, guest))?;
         let client_ca = Authority::generate("coracle client CA", authorities)?;
         let admin = client_ca.issue(&client("coracle-admin", Some(ADMIN_GROUP), validity))?;
@@ -131,6 +155,35 @@ impl IdentityFiles {
             &service_account.public_pem,
         )?;
         self.fill_ssh(endpoint)
+    }
+
+    /// Copies what clones of a template share and what reaches them at first: no key of this
+    /// identity signs anything for a clone but the API server's certificate.
+    pub fn copy_shared_part(&self, to: &Path) -> Result<()> {
+        let copy = Self::new(to.to_owned());
+        coracle_vm::store::atomic::create_private_dirs(to)
+            .context(ErrorId::Write, || format!("cannot make {}", to.display()))?;
+        for path in [
+            Self::cluster_ca,
+            Self::cluster_ca_key,
+            Self::agent_ca,
+            Self::agent_client,
+            Self::agent_client_key,
+        ] {
+            write(&path(&copy), &read(&path(self))?)?;
+        }
+        write(&copy.folder.join("complete"), "")
+    }
+
+    /// Removes the identity.
+    pub fn remove(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
+                .context(ErrorId::Write, || {
+                    format!("cannot remove {}", self.folder.display())
+                }),
+            _ => Ok(()),
+        }
     }
 
     fn fill_ssh(&self, endpoint: &Endpoint) -> Result<()> {
@@ -260,6 +313,15 @@ fn pair(certificate: &Path, key: &Path, credentials: &Credentials) -> Result<()>
 fn write(path: &Path, text: &str) -> Result<()> {
     coracle_vm::store::atomic::write(path, text.as_bytes()).context(ErrorId::Write, || {
         format!("cannot write {}", path.display())
+    })
+}
+
+/// Fills a buffer with random bytes of the system.
+pub fn random(bytes: &mut [u8]) -> Result<()> {
+    use ssh_key::rand_core::RngCore as _;
+    let filled = ssh_key::rand_core::OsRng.try_fill_bytes(bytes);
+    filled.map_err(|error| {
+        Error::new(ErrorId::Internal, "the system gives no random bytes").because(error.to_string())
     })
 }
 

@@ -36,6 +36,11 @@ pub fn verify(settings: &Settings, image: &Image) -> Result<()> {
     Ok(Store::new(&settings.home).verify(image)?)
 }
 
+/// Finds missing and truncated files of the image at once.
+pub fn check_sizes(settings: &Settings, image: &Image) -> Result<()> {
+    Ok(Store::new(&settings.home).check_sizes(image)?)
+}
+
 /// The images that clusters were made with: they boot from them again.
 pub fn used(settings: &Settings) -> Result<Vec<Digest>> {
     let clusters = Cluster::all(settings)?;

@@ -15,6 +15,7 @@
 
 mod api;
 mod boot;
+mod bring_up;
 pub mod delete;
 mod identity;
 pub mod image;
@@ -26,6 +27,7 @@ pub mod start;
 pub mod status;
 pub mod steps;
 pub mod stop;
+pub mod template;
 
 pub use identity::IdentityFiles;
 pub use kubeconfig::{check as check_kubeconfig, update_context};
@@ -256,6 +258,21 @@ impl Cluster {
         IdentityFiles::new(self.dir.identity())
     }
 
+    /// The identity that its machine answers to before it has its own; there only that long.
+    pub fn passing_identity(&self) -> IdentityFiles {
+        IdentityFiles::new(self.dir.path().join("passing"))
+    }
+
+    /// The identity that its machine answers to now.
+    fn present_identity(&self) -> IdentityFiles {
+        let passing = self.passing_identity();
+        if passing.exists() {
+            passing
+        } else {
+            self.identity_files()
+        }
+    }
+
     /// The console's log.
     pub fn serial_log(&self) -> PathBuf {
         self.dir.serial_log()
@@ -292,7 +309,7 @@ impl Cluster {
 
     /// As [`Self::agent`], for at most `limit`.
     pub async fn agent_within(&self, limit: Duration) -> Result<AgentClient> {
-        let credentials = self.identity_files().agent_credentials()?;
+        let credentials = self.present_identity().agent_credentials()?;
         match AgentClient::connect(&self.agent_endpoint(), &credentials, limit).await {
             Ok(agent) => Ok(agent),
             Err(error) => {
@@ -308,7 +325,7 @@ impl Cluster {
 
     /// A client of its Kubernetes API.
     fn api(&self) -> Result<kube::Client> {
-        let files = self.identity_files();
+        let files = self.present_identity();
         let (authority, certificate, key) = (
             identity::read(&files.cluster_ca())?,
             identity::read(&files.admin())?,

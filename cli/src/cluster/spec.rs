@@ -73,6 +73,8 @@ pub struct StartOptions {
     pub wait: BTreeSet<Wait>,
     /// For how long, over all of it.
     pub wait_limit: Duration,
+    /// Boot a new cluster, without a template and without making one.
+    pub cold: bool,
 }
 
 /// What `start` may wait for.
@@ -89,6 +91,8 @@ pub enum Wait {
 }
 
 impl Wait {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
     const ALL: [(&'static str, Self); 4] = [
         ("apiserver", Self::ApiServer),
         ("node", Self::Node),
@@ -304,6 +308,7 @@ impl StartOptions {
         };
         Ok(Self {
             keep_context: options.keep_context.unwrap_or(false),
+            cold: options.cold.unwrap_or(false),
             wait,
             wait_limit: options
                 .wait_timeout

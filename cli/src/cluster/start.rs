@@ -1,27 +1,32 @@
 //! `start`: from what was asked to a ready cluster, or from where the last start ended.
 //!
 //! ```text
-//! asked + kept --plan--> New | Existing --machine--> Cluster --boot--> agent --> API --> add-ons
-//!                                                                 ready <-- kubeconfig <-- node
+//! asked + kept --plan--> New | Existing --create, prepare--> Cluster --bring_up--> ready
+//!                         |                                   |            |         |
+//!                         +--choose--> Cold | Bake | Clone ---+       bake |         | rekey
+//!                                                             +<-----------+         v
+//!                                                             +--clone---------> kubeconfig
 //! ```
 //!
 //! Every step asks what is there already, so a start can be cut off at any of them: see
 //! [`super::steps::Step`].
 
+use super::bring_up::{self, addon_not_found, catalogue};
 use super::record::{ClusterRecord, Endpoint, FORMAT};
 use super::spec::{ClusterSpec, LEAST_DISK_MIB, LEAST_MEMORY_MIB, StartOptions, Wait};
 use super::steps::{Step, Steps};
+use super::template::{self, Beginning};
 use super::{Cluster, boot, host_resources, image, kubeconfig, ready, store};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
 use crate::settings::Settings;
-use coracle_addons::{Addon, AddonObserver, Catalogue, ObjectName, Values};
+use coracle_iso::images::Image;
 use coracle_protocol::client::AgentClient;
 use coracle_vm::spec::{Architecture, Minimum};
 use coracle_vm::{
     AcceleratorChoice, AnyDriver, Driver as _, HostResources, MachineLock, MachineName,
-    MachineState, ResourceRequest, Size,
+    MachineSpec, MachineState, Origin, ResourceRequest, Size, Template,
 };
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -30,9 +35,6 @@ use std::time::{Duration, Instant};
 const COMMAND: &str = "coracle start";
 /// Guards the choice of addresses between clusters that are made at the same time.
 const ADDRESS_LOCK: &str = "addresses.lock";
-/// How often a start boots again after a panic of the kernel. Seen now and then under the
-/// software emulation of QEMU 7.2, where one processor may run code that the other is patching.
-const MOST_PANICS: u32 = 2;
 /// How long a running cluster may take to prove that it is ready before a start goes the long way.
 const QUICK_LOOK: Duration = Duration::from_secs(5);
 
@@ -85,6 +87,7 @@ pub async fn start(
     steps.begin(Step::Check).await?;
     let lock = super::lock(settings, &settings.profile, COMMAND, options.wait_limit).await?;
     store(settings).sweep().await?;
+    template::sweep(settings)?;
     // Another start may have made or changed it while this one waited.
     let plan = self::plan(settings, asked, kept).await?;
     kubeconfig::check_editable(settings).await?;
@@ -97,39 +100,40 @@ pub async fn start(
     }
 
     steps.begin(Step::Image).await?;
-    let cluster = match plan {
+    let (cluster, beginning, baking) = match plan {
         Plan::Existing(cluster) => {
             if cluster.state().await? == MachineState::Off {
                 verify_image(settings, image::open(settings, &cluster.record().image)?).await?;
             }
             steps.begin(Step::Machine).await?;
-            *cluster
+            (*cluster, Beginning::Cold, None)
         }
         Plan::New(spec) => {
-            let image = verify_image(settings, image::current(settings)?).await?;
+            let draft = Draft::new(app, *spec, options).await?;
             steps.begin(Step::Machine).await?;
-            create(settings, &lock, *spec, &image).await?
+            let cluster = draft.create(settings, &lock).await?;
+            (cluster, draft.beginning, draft.baking)
         }
     };
     if cluster.state().await? == MachineState::Off {
-        boot::prepare(&cluster).await?;
+        boot::prepare(&cluster, &beginning).await?;
+    } else if cluster.passing_identity().exists() {
+        // A start was cut off before the machine had its own identity. It takes that now, however far
+        // it is: nothing else can be asked with the passing one.
+        boot::power_on(settings, &cluster, &Origin::Boot).await?;
+        template::settle_identity(&cluster, options.wait_limit).await?;
     }
-
-    let mut panics = 0;
-    loop {
-        match boot_and_bring_up(settings, &lock, &steps, &cluster, options).await {
-            // etcd syncs every write and the disk has a journal: a machine that is switched off at
-            // any moment goes on from where it was.
-            Err(_) if panics < MOST_PANICS && boot::kernel_panicked(&cluster) => {
-                panics += 1;
-                app.progress.warning(
-                    "the machine's kernel panicked while it started; booting it once more",
-                );
-                boot::switch_off(&cluster).await?;
-            }
-            done => break done?,
-        }
+    let run = Run {
+        app,
+        lock: &lock,
+        steps: &steps,
+        options,
+    };
+    let cluster = run.begin(cluster, beginning).await?;
+    if cluster.passing_identity().exists() {
+        run.rekey(&cluster).await?;
     }
+    drop(baking);
 
     steps.begin(Step::Kubeconfig).await?;
     let current =
@@ -206,10 +210,7 @@ async fn check_host(app: &App, spec: &ClusterSpec) -> Result<()> {
     Ok(())
 }
 
-async fn verify_image(
-    settings: &Settings,
-    image: coracle_iso::images::Image,
-) -> Result<coracle_iso::images::Image> {
+async fn verify_image(settings: &Settings, image: Image) -> Result<Image> {
     let settings = settings.clone();
     let verified = tokio::task::spawn_blocking(move || {
         image::verify(&settings, &image)?;
@@ -220,128 +221,221 @@ async fn verify_image(
     })?
 }
 
-/// Chooses an address and writes the cluster's record: from here on it is there.
-async fn create(
-    settings: &Settings,
-    lock: &MachineLock,
+/// A cluster that is about to be made.
+struct Draft {
     spec: ClusterSpec,
-    image: &coracle_iso::images::Image,
-) -> Result<Cluster> {
-    let name = &settings.profile;
-    let addresses = MachineName::new(ADDRESS_LOCK)
-        .context(ErrorId::Internal, || "cannot guard addresses".into())?;
-    let guard = super::lock(settings, &addresses, COMMAND, super::LOCK_LIMIT).await?;
-    let others: Vec<Endpoint> = Cluster::all(settings)?
-        .iter()
-        .filter_map(|found| found.whole().map(Cluster::endpoint))
-        .collect();
-    let endpoint = boot::allocate(&spec, &others)?;
-    let store = store(settings);
-    let machine = boot::machine_spec(name, &spec, image, &endpoint, &store.machine_dir(name))?;
-    let driver = spec.driver;
-    let record = ClusterRecord {
-        format: FORMAT,
-        spec,
-        image: image.digest().to_string(),
-        endpoint,
-        applied_addons: std::collections::BTreeMap::new(),
-        former_kubeconfig: None,
-    };
-    let record = coracle_vm::Record::new(
-        driver,
-        machine,
-        record.encode()?,
-        time::OffsetDateTime::now_utc(),
-    );
-    store.create(lock, &record)?;
-    drop(guard);
-    Cluster::new(settings, record)
+    image: Image,
+    machine: MachineSpec,
+    beginning: Beginning,
+    /// Held while a template is made, so that nobody else makes the same.
+    baking: Option<MachineLock>,
 }
 
-/// From a machine in whatever state to a cluster in which a pod can be used.
-async fn boot_and_bring_up(
-    settings: &Settings,
-    lock: &MachineLock,
-    steps: &Steps<'_>,
-    cluster: &Cluster,
-    options: &StartOptions,
-) -> Result<()> {
-    let deadline = Instant::now() + options.wait_limit;
-    steps.begin(Step::Boot).await?;
-    boot::power_on(settings, cluster).await?;
-    steps.begin(Step::Agent).await?;
-    let agent = boot::agent(cluster, options.wait_limit).await?;
-    tokio::select! {
-        done = bring_up(settings, lock, steps, cluster, &agent, options, deadline) => done,
-        error = boot::machine_ends(cluster) => Err(error),
-    }
-}
-
-/// From an agent that answers to a cluster in which a pod can be used.
-async fn bring_up(
-    settings: &Settings,
-    lock: &MachineLock,
-    steps: &Steps<'_>,
-    cluster: &Cluster,
-    agent: &AgentClient,
-    options: &StartOptions,
-    deadline: Instant,
-) -> Result<()> {
-    let progress = steps.progress();
-    steps.begin(Step::Api).await?;
-    ready::api_server(agent, deadline, progress).await?;
-    let client = cluster.api()?;
-    ready::rows(&client, ready::API, deadline, progress).await?;
-
-    steps.begin(Step::Addons).await?;
-    let spec = &cluster.record().spec;
-    let catalogue = catalogue()?;
-    let names = catalogue
-        .default_addons()
-        .map(|addon| addon.name.as_str())
-        .chain(spec.addons.iter().map(String::as_str));
-    let addons: Vec<&Addon> = catalogue
-        .in_order(names)
-        .map_err(|error| addon_not_found(&error))?;
-    let values = Values::new(spec.dns_address().into(), &spec.dns_domain, boot::NODE_NAME);
-    let observer = Shown(steps);
-    for addon in &addons {
-        if cluster.record().applied_addons.get(&addon.name) == Some(&addon.version) {
-            continue;
-        }
-        let limit = deadline.saturating_duration_since(Instant::now());
-        coracle_addons::apply(&client, addon, &values, limit, &observer).await?;
-        super::update(settings, lock, cluster.dir().name(), |record| {
-            record
-                .applied_addons
-                .insert(addon.name.clone(), addon.version.clone());
-        })?;
-    }
-
-    steps.begin(Step::Node).await?;
-    let wanted: Vec<ready::Row> = ready::NODE
-        .iter()
-        .copied()
-        .filter(|row| options.wait.contains(&row.wait))
-        .collect();
-    ready::rows(&client, &wanted, deadline, progress).await?;
-
-    steps.begin(Step::Ready).await?;
-    if !options.wait.is_empty() {
-        ready::components(agent, deadline, progress).await?;
-    }
-    for addon in addons {
-        let wanted = match addon.name.as_str() {
-            "dns" => options.wait.contains(&Wait::Dns),
-            "storage" => options.wait.contains(&Wait::Storage),
-            _ => !options.wait.is_empty(),
+impl Draft {
+    /// Chooses what it begins with, and checks the image: as far as a template was made of it, its
+    /// files are not read again.
+    async fn new(app: &App, spec: ClusterSpec, options: &StartOptions) -> Result<Self> {
+        let settings = &app.settings;
+        let image = image::current(settings)?;
+        let name = &settings.profile;
+        let dir = store(settings).machine_dir(name);
+        let machine = boot::machine_spec(name, &spec, &image, &dir)?;
+        let (beginning, baking) = choose(app, &spec, &machine, &image, options).await?;
+        let image = match &beginning {
+            Beginning::Clone(_) => {
+                image::check_sizes(settings, &image)?;
+                image
+            }
+            Beginning::Cold | Beginning::Bake(..) => verify_image(settings, image).await?,
         };
-        if wanted {
-            let limit = deadline.saturating_duration_since(Instant::now());
-            coracle_addons::wait_ready(&client, addon, limit, &observer).await?;
+        Ok(Self {
+            spec,
+            image,
+            machine,
+            beginning,
+            baking,
+        })
+    }
+
+    /// Chooses an address and writes the cluster's record: from here on it is there.
+    async fn create(&self, settings: &Settings, lock: &MachineLock) -> Result<Cluster> {
+        let guard = super::lock(
+            settings,
+            &lock_name(ADDRESS_LOCK)?,
+            COMMAND,
+            super::LOCK_LIMIT,
+        )
+        .await?;
+        let others: Vec<Endpoint> = Cluster::all(settings)?
+            .iter()
+            .filter_map(|found| found.whole().map(Cluster::endpoint))
+            .collect();
+        let endpoint = boot::allocate(&self.spec, &others)?;
+        let mut machine = self.machine.clone();
+        boot::forward_ports(&mut machine, &endpoint);
+        let mut record = ClusterRecord {
+            format: FORMAT,
+            spec: self.spec.clone(),
+            image: self.image.digest().to_string(),
+            endpoint,
+            applied_addons: std::collections::BTreeMap::new(),
+            former_kubeconfig: None,
+        };
+        if let Beginning::Clone(template) = &self.beginning {
+            template::inherit(&mut record, &mut machine, template);
+        }
+        let record = coracle_vm::Record::new(
+            self.spec.driver,
+            machine,
+            record.encode()?,
+            time::OffsetDateTime::now_utc(),
+        );
+        store(settings).create(lock, &record)?;
+        drop(guard);
+        Cluster::new(settings, record)
+    }
+}
+
+fn lock_name(text: &str) -> Result<MachineName> {
+    MachineName::new(text).context(ErrorId::Internal, || format!("cannot lock {text}"))
+}
+
+/// A template where there is one. Where there is none, this start makes it, unless another one is
+/// doing so: then that one is waited for.
+async fn choose(
+    app: &App,
+    spec: &ClusterSpec,
+    machine: &MachineSpec,
+    image: &Image,
+    options: &StartOptions,
+) -> Result<(Beginning, Option<MachineLock>)> {
+    let settings = &app.settings;
+    let driver = AnyDriver::new(spec.driver, settings.programs())?;
+    // A start that waits for less than everything has nothing whole to freeze.
+    let whole = options.wait.len() == Wait::COUNT;
+    if options.cold || !whole || !driver.capabilities().can_clone {
+        return Ok((Beginning::Cold, None));
+    }
+    let digest = image.digest().to_string();
+    let facts = template::facts(&driver, machine, spec, &digest, &catalogue()?).await?;
+    let (beginning, said) = template::choose(settings, facts.clone())?;
+    let Beginning::Bake(key, _) = &beginning else {
+        return Ok((beginning, None));
+    };
+    let name = lock_name(&format!("template-{}.lock", key.short()))?;
+    let Ok(baking) = super::lock(settings, &name, COMMAND, options.wait_limit).await else {
+        app.progress
+            .info("booting cold: another start takes long to make the template");
+        return Ok((Beginning::Cold, None));
+    };
+    if let Some(said) = said {
+        app.progress.info(&said);
+    }
+    // Whoever held the lock may have made it.
+    match template::choose(settings, facts)?.0 {
+        beginning @ Beginning::Bake(..) => Ok((beginning, Some(baking))),
+        beginning => Ok((beginning, None)),
+    }
+}
+
+/// One start, from a machine that is made to a cluster that is ready.
+struct Run<'a> {
+    app: &'a App,
+    lock: &'a MachineLock,
+    steps: &'a Steps<'a>,
+    options: &'a StartOptions,
+}
+
+impl Run<'_> {
+    /// Boots or clones, whichever it is to begin with. The cluster that comes back may still have a
+    /// passing identity.
+    async fn begin(&self, cluster: Cluster, beginning: Beginning) -> Result<Cluster> {
+        match beginning {
+            Beginning::Cold => self
+                .bring_up(&cluster, &Origin::Boot)
+                .await
+                .map(|_| cluster),
+            Beginning::Clone(template) => self.go_on_from(cluster, &template).await,
+            Beginning::Bake(key, facts) => {
+                let agent = self.bring_up(&cluster, &Origin::BootToFreeze).await?;
+                self.steps.begin(Step::Template).await?;
+                let settings = &self.app.settings;
+                let baked =
+                    template::bake(settings, self.lock, &cluster, &agent, &key, facts).await;
+                drop(agent);
+                match baked {
+                    Ok(template) => {
+                        let cluster = Cluster::find(settings)?;
+                        cluster
+                            .driver()?
+                            .prepare(cluster.dir(), cluster.machine_spec())
+                            .await?;
+                        self.go_on_from(cluster, &template).await
+                    }
+                    Err(error) => {
+                        self.app.progress.warning(&format!(
+                            "no template was made, later starts are cold: {}",
+                            error.message()
+                        ));
+                        self.go_on_without(Cluster::find(settings)?).await
+                    }
+                }
+            }
         }
     }
-    Ok(())
+
+    async fn bring_up(&self, cluster: &Cluster, origin: &Origin) -> Result<AgentClient> {
+        let Self {
+            app,
+            lock,
+            steps,
+            options,
+        } = self;
+        bring_up::bring_up(app, lock, steps, cluster, options, origin).await
+    }
+
+    /// Clones; where that fails, boots the same disk cold and remembers not to try again.
+    async fn go_on_from(&self, cluster: Cluster, template: &Template) -> Result<Cluster> {
+        self.steps.begin(Step::Boot).await?;
+        let settings = &self.app.settings;
+        let origin = Origin::Template(template.files());
+        match boot::power_on(settings, &cluster, &origin).await {
+            Ok(()) => Ok(cluster),
+            Err(error) if error.id() == ErrorId::Template => {
+                let reason = error.causes().join("; ");
+                template::templates(settings).refuse(&template.key, &reason)?;
+                self.app.progress.warning(&format!(
+                    "booting cold, now and from now on: {} ({reason})",
+                    error.message()
+                ));
+                self.cold(cluster).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Goes on with a machine that could not be baked: it is paused, or off.
+    async fn go_on_without(&self, cluster: Cluster) -> Result<Cluster> {
+        if cluster.state().await? == MachineState::Off {
+            return self.cold(cluster).await;
+        }
+        boot::power_on(&self.app.settings, &cluster, &Origin::Boot).await?;
+        Ok(cluster)
+    }
+
+    async fn cold(&self, cluster: Cluster) -> Result<Cluster> {
+        boot::prepare(&cluster, &Beginning::Cold).await?;
+        self.bring_up(&cluster, &Origin::Boot).await?;
+        Ok(cluster)
+    }
+
+    /// Gives the machine its own identity, and waits until the API answers to it.
+    async fn rekey(&self, cluster: &Cluster) -> Result<()> {
+        self.steps.begin(Step::Rekey).await?;
+        let deadline = Instant::now() + self.options.wait_limit;
+        template::rekey(cluster, self.options.wait_limit).await?;
+        ready::rows(&cluster.api()?, ready::API, deadline, self.steps.progress()).await
+    }
 }
 
 /// Whether the cluster is all that a start makes of it, as far as can be seen at once.
@@ -367,31 +461,4 @@ fn describe(name: &MachineName, plan: &Plan) -> Result<String> {
     let yaml = serde_yaml::to_string(&spec.as_options())
         .context(ErrorId::Internal, || "cannot describe the cluster".into())?;
     Ok(format!("{verb} the cluster {name}:\n{yaml}"))
-}
-
-fn catalogue() -> Result<Catalogue> {
-    Catalogue::builtin().context(ErrorId::Internal, || {
-        "the built-in add-ons are damaged".into()
-    })
-}
-
-fn addon_not_found(error: &coracle_addons::LookupError) -> Error {
-    Error::caused_by(ErrorId::AddonNotFound, error.to_string(), error)
-}
-
-/// Shows what the add-ons' crate reports.
-struct Shown<'a>(&'a Steps<'a>);
-
-impl AddonObserver for Shown<'_> {
-    fn applied(&self, addon: &str, object: &ObjectName, done: usize, total: usize) {
-        tracing::debug!(addon, %object, done, total, "applied");
-    }
-
-    fn retrying(&self, addon: &str, doing: &str, reason: &str, pause: Duration) {
-        tracing::debug!(addon, doing, reason, ?pause, "trying again");
-    }
-
-    fn waiting(&self, addon: &str, _row: &coracle_addons::Readiness, state: &str) {
-        self.0.progress().detail(&format!("{addon}: {state}"));
-    }
 }

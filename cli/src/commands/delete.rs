@@ -59,6 +59,8 @@ fn purge(app: &App) -> Result<()> {
         "run",
         "config.yaml",
         "profile",
+        "disks",
+        "templates",
     ];
     let failed = || format!("cannot remove {}", home.display());
     for entry in std::fs::read_dir(home).context(ErrorId::Write, failed)? {

@@ -2,13 +2,27 @@
 
 use super::App;
 use crate::error::Result;
+use coracle_vm::{Origin, TemplateFiles};
+use std::path::PathBuf;
 
 /// Hold a machine (started by `coracle start`)
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Let the machine be frozen later
+    #[arg(long, conflicts_with = "template")]
+    freezable: bool,
+    /// Go on from the template in this folder
+    #[arg(long, value_name = "DIR")]
+    template: Option<PathBuf>,
+}
 
 impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
-        crate::host_agent::serve(&app.settings).await
+        let origin = match self.template {
+            Some(folder) => Origin::Template(TemplateFiles::in_folder(&folder)),
+            None if self.freezable => Origin::BootToFreeze,
+            None => Origin::Boot,
+        };
+        crate::host_agent::serve(&app.settings, &origin).await
     }
 }

@@ -18,6 +18,7 @@ mod ssh;
 mod start;
 mod status;
 mod stop;
+mod template;
 mod update_context;
 mod version;
 
@@ -87,6 +88,7 @@ commands! {
     Kubectl(kubectl::Args),
     Logs(logs::Args),
     Image(image::Args),
+    Template(template::Args),
     Config(config::Args),
     Completion(completion::Args),
     Version(version::Args),

@@ -48,7 +48,7 @@ impl Args {
         // settings kept by `config` are for new clusters only.
         let asked = self.options.or(file);
         let start_options = StartOptions::new(&asked.clone().or(kept.clone()))?;
-        let outcome = start(app, &asked, &kept, &start_options, self.dry_run).await;
+        let outcome = Box::pin(start(app, &asked, &kept, &start_options, self.dry_run)).await;
         match outcome {
             Ok(outcome) => {
                 said(app, &outcome);

@@ -9,7 +9,7 @@ use coracle_kubeconfig::pki::PkiError;
 use coracle_protocol::client::{AgentError, ConnectError};
 use coracle_vm::address::AddressError;
 use coracle_vm::driver::UnknownDriver;
-use coracle_vm::{DriverError, SpecError, StoreError};
+use coracle_vm::{DriverError, SpecError, StoreError, TemplateError};
 
 impl From<SpecError> for Error {
     fn from(error: SpecError) -> Self {
@@ -62,6 +62,7 @@ impl From<DriverError> for Error {
             DriverError::PortTaken { .. } | DriverError::PortForbidden { .. } => ErrorId::PortTaken,
             DriverError::NoSpace { .. } => ErrorId::HostStorage,
             DriverError::NoMemory { .. } => ErrorId::HostMemory,
+            DriverError::RestoreFailed { .. } => ErrorId::Template,
             DriverError::TimedOut { .. } => ErrorId::MachineTimeout,
             DriverError::Io { source, .. } if is_full(source) => ErrorId::HostStorage,
             _ => ErrorId::Driver,
@@ -69,7 +70,8 @@ impl From<DriverError> for Error {
         let mut told = Self::caused_by(id, error.to_string(), &error);
         match &error {
             DriverError::NotInstalled { install, .. } => told = told.help(install.clone()),
-            DriverError::LaunchFailed { last_lines, .. } => {
+            DriverError::LaunchFailed { last_lines, .. }
+            | DriverError::RestoreFailed { last_lines, .. } => {
                 for line in last_lines {
                     told = told.because(line);
                 }
@@ -83,6 +85,17 @@ impl From<DriverError> for Error {
             _ => {}
         }
         told
+    }
+}
+
+impl From<TemplateError> for Error {
+    fn from(error: TemplateError) -> Self {
+        let id = match &error {
+            TemplateError::Io { source, .. } if is_full(source) => ErrorId::HostStorage,
+            TemplateError::Io { .. } => ErrorId::Write,
+            TemplateError::Unusable { .. } => ErrorId::Template,
+        };
+        Self::caused_by(id, error.to_string(), &error)
     }
 }
 

@@ -14,9 +14,10 @@
 use crate::cluster;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_vm::{Driver as _, MachineDir, log_file};
+use coracle_vm::{Driver as _, MachineDir, Origin, TemplateKey, Templates, log_file};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
@@ -47,7 +48,7 @@ enum Report {
 
 /// Starts a host agent for the machine and returns when the machine runs. The caller holds the
 /// machine's lock.
-pub async fn spawn(settings: &Settings, dir: &MachineDir) -> Result<()> {
+pub async fn spawn(settings: &Settings, dir: &MachineDir, origin: &Origin) -> Result<()> {
     let log_path = cluster::host_agent_log(dir);
     let failed = || format!("cannot start the host agent ({})", log_path.display());
     let log = open_log(&log_path).context(ErrorId::Write, failed)?;
@@ -55,6 +56,7 @@ pub async fn spawn(settings: &Settings, dir: &MachineDir) -> Result<()> {
         .arg("host-agent")
         .arg("--profile")
         .arg(dir.name().as_str())
+        .args(arguments(origin))
         .env("CORACLE_HOME", &settings.home)
         .env_remove("CORACLE_FAULT")
         .current_dir(&settings.home)
@@ -100,10 +102,22 @@ pub async fn spawn(settings: &Settings, dir: &MachineDir) -> Result<()> {
     }
 }
 
+/// How a machine's beginning is told to its host agent.
+fn arguments(origin: &Origin) -> Vec<OsString> {
+    match origin {
+        Origin::Boot => Vec::new(),
+        Origin::BootToFreeze => vec!["--freezable".into()],
+        Origin::Template(files) => {
+            let folder = files.ram.parent().unwrap_or(&files.ram);
+            vec!["--template".into(), folder.as_os_str().to_owned()]
+        }
+    }
+}
+
 /// What the hidden command does: launches the machine, reports, and waits for its end.
-pub async fn serve(settings: &Settings) -> Result<u8> {
+pub async fn serve(settings: &Settings, origin: &Origin) -> Result<u8> {
     leave_terminal();
-    let launched = launch(settings).await;
+    let launched = launch(settings, origin).await;
     let report = match &launched {
         Ok(_) => Report::Running,
         Err(error) => Report::Failed {
@@ -124,6 +138,7 @@ pub async fn serve(settings: &Settings) -> Result<u8> {
         }
     };
     log(&format!("the machine runs as process {}", process.pid));
+    make_durable(settings, origin);
     let dir = cluster::store(settings).machine_dir(&settings.profile);
     let status = tokio::select! {
         status = process.wait() => status,
@@ -136,12 +151,35 @@ pub async fn serve(settings: &Settings) -> Result<u8> {
     Ok(0)
 }
 
-async fn launch(settings: &Settings) -> Result<coracle_vm::RunningProcess> {
+async fn launch(settings: &Settings, origin: &Origin) -> Result<coracle_vm::RunningProcess> {
     let cluster = cluster::Cluster::find(settings)?;
     Ok(cluster
         .driver()?
-        .launch(cluster.dir(), cluster.machine_spec())
+        .launch(cluster.dir(), cluster.machine_spec(), origin)
         .await?)
+}
+
+/// Writes a template that was just made to the disk, beside the machine that began with it.
+fn make_durable(settings: &Settings, origin: &Origin) {
+    let Origin::Template(files) = origin else {
+        return;
+    };
+    let folder = files.ram.parent().and_then(Path::file_name);
+    let key = folder.and_then(|name| TemplateKey::from_name(name.to_str()?));
+    let templates = cluster::template::templates(settings);
+    let now = time::OffsetDateTime::now_utc();
+    let found = key.and_then(|key| templates.find(&key, now).ok().flatten());
+    let Some(template) = found else {
+        return;
+    };
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = Templates::make_durable(&template) {
+            log(&format!(
+                "the template {} will not outlive a loss of power: {error}",
+                template.key.short()
+            ));
+        }
+    });
 }
 
 /// Keeps what a machine says in months of running from filling the disk.

@@ -15,6 +15,7 @@ pub use tls::{Identity, IdentityError};
 use crate::children::Children;
 use crate::logs::Logs;
 use crate::power::Power;
+use crate::rekey::Rekey;
 use crate::supervise::Supervisor;
 use services::Services;
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ pub struct Agent {
     pub supervisor: Arc<Supervisor>,
     /// The way down.
     pub power: Power,
+    /// The way to another identity.
+    pub rekey: Rekey,
 }
 
 /// Why the API is not served.

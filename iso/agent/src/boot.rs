@@ -16,11 +16,13 @@ use crate::pki;
 use crate::place::{self, Access};
 use crate::power;
 use crate::readiness::Probe;
+use crate::rekey::Rekey;
 use crate::render::{self, Values};
+use crate::signer::{Signer, SignerError};
 use crate::sshd;
 use crate::supervise::Supervisor;
 use crate::table::{self, Table};
-use coracle_protocol::guest::GuestConfig;
+use coracle_protocol::guest::{GuestConfig, SshIdentity};
 use coracle_protocol::{AGENT_PORT, GUEST_USER, SSH_PORT, seed};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::time::ClockId;
@@ -42,6 +44,8 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/lib/coracle/kubernet
 const COMPONENTS: &str = "/usr/lib/coracle/components.toml";
 const TEMPLATES: &str = "/usr/lib/coracle/templates";
 const PKI: &str = "/etc/kubernetes/pki";
+/// Where the API server asks for signatures; components.toml names it too.
+const SIGNER: &str = "/run/coracle/signer.sock";
 /// The kubelet runs the pods that are described here.
 const MANIFESTS: &str = "/etc/kubernetes/manifests";
 const LOGS: &str = "/var/log/coracle";
@@ -76,6 +80,9 @@ pub enum BootError {
     /// A certificate cannot be made.
     #[error(transparent)]
     Pki(#[from] pki::PkiError),
+    /// The service account key cannot be used.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
     /// The API cannot be served.
     #[error(transparent)]
     Api(#[from] api::ApiError),
@@ -174,6 +181,16 @@ async fn serve(
         config.image_digest
     ));
     tokio::spawn(logs::kernel::follow(Arc::clone(&logs)));
+    let signer = match &config.kubernetes {
+        Some(kubernetes) => {
+            let keys = &kubernetes.identity;
+            let signer = Signer::new(&keys.service_account_key, &keys.service_account_public_key)?;
+            let serving = signer.clone().serve(Path::new(SIGNER));
+            serving.map_err(step("cannot listen for the API server"))?;
+            Some(signer)
+        }
+        None => None,
+    };
     let probe = Probe::new(children.clone(), PKI.into());
     let supervisor = Arc::new(Supervisor::start(components, &children, &logs, &probe));
     let identity = Identity::new(&config.agent)?;
@@ -186,6 +203,11 @@ async fn serve(
         logs,
         supervisor,
         power: power::Power::machine(),
+        rekey: Rekey {
+            identity: identity.clone(),
+            signer,
+            pki: PKI.into(),
+        },
     });
     sshd::listen(
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, SSH_PORT)),
@@ -283,17 +305,7 @@ fn place_machine_files(config: &GuestConfig) -> Result<(), BootError> {
             },
         )?;
     }
-    put(
-        "/etc/ssh/ssh_host_ed25519_key",
-        &config.ssh.host_key,
-        Access::SECRET,
-    )?;
-    let keys = config.ssh.authorized_keys.join("\n") + "\n";
-    put(
-        &format!("/etc/ssh/authorized_keys/{GUEST_USER}"),
-        &keys,
-        Access::PUBLIC,
-    )?;
+    place_ssh_files(&config.ssh)?;
     place::folder(Path::new("/run/sshd"), 0o755).map_err(step("cannot make /run/sshd"))?;
     place::folder(Path::new("/run/lock"), 0o1777).map_err(step("cannot make /run/lock"))?;
     for user in ["root", GUEST_USER] {
@@ -302,6 +314,21 @@ fn place_machine_files(config: &GuestConfig) -> Result<(), BootError> {
         }
     }
     Ok(())
+}
+
+/// Who sshd is, and whom it lets in. It is started for each connection, and reads them then.
+pub fn place_ssh_files(ssh: &SshIdentity) -> Result<(), BootError> {
+    put(
+        "/etc/ssh/ssh_host_ed25519_key",
+        &ssh.host_key,
+        Access::SECRET,
+    )?;
+    let keys = ssh.authorized_keys.join("\n") + "\n";
+    put(
+        &format!("/etc/ssh/authorized_keys/{GUEST_USER}"),
+        &keys,
+        Access::PUBLIC,
+    )
 }
 
 /// Makes a home folder once, from /etc/skel.

@@ -24,8 +24,8 @@ pub use transfer::{ByteReader, LogLines};
 
 use crate::api::{
     ComponentState, InfoReply, InfoRequest, ListComponentsRequest, PowerAction, PowerRequest,
-    Readiness, RestartComponentRequest, SetClockRequest, SyncRequest, WatchReadinessRequest,
-    components_client::ComponentsClient, machine_client::MachineClient,
+    Readiness, RekeyRequest, RestartComponentRequest, SetClockRequest, SyncRequest,
+    WatchReadinessRequest, components_client::ComponentsClient, machine_client::MachineClient,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tonic::transport::Channel;
@@ -168,16 +168,30 @@ impl AgentClient {
 
     /// Steps the guest's clock to `now`; returns host minus guest in milliseconds.
     pub async fn set_clock(&self, now: SystemTime) -> Result<i64, AgentError> {
-        let millis = now
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
-        let unix_millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        let unix_millis = unix_millis(now);
         let reply = self
             .machine()
             .set_clock(SetClockRequest { unix_millis })
             .await?;
         Ok(reply.into_inner().stepped_millis)
+    }
+
+    /// Gives the machine another identity, a clock and fresh random numbers; see `Machine.Rekey`.
+    /// `seed` is a seed disk, `entropy` random bytes of the host. This connection stays; the next
+    /// one needs the credentials of the new identity.
+    pub async fn rekey(
+        &self,
+        seed: Vec<u8>,
+        entropy: Vec<u8>,
+        now: SystemTime,
+    ) -> Result<(), AgentError> {
+        let request = RekeyRequest {
+            seed,
+            entropy,
+            unix_millis: unix_millis(now),
+        };
+        self.machine().rekey(request).await?;
+        Ok(())
     }
 
     /// Writes all file systems of the data disk to it.
@@ -199,6 +213,11 @@ impl AgentClient {
         self.machine().power(request).await?;
         Ok(())
     }
+}
+
+fn unix_millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether the component of this name is ready.

@@ -18,6 +18,13 @@ pub mod api {
     tonic::include_proto!("coracle.agent.v1");
 }
 
+/// The generated messages, client and server of `proto/signer.proto`: Kubernetes' interface to an
+/// external signer of service account tokens.
+#[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications)]
+pub mod signer {
+    tonic::include_proto!("v1");
+}
+
 /// TCP port of the agent inside the machine.
 pub const AGENT_PORT: u16 = 7443;
 /// TCP port of the Kubernetes API inside the machine.

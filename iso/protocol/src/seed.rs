@@ -16,8 +16,9 @@ use std::io::Read;
 
 /// The first bytes of a seed disk.
 pub const MAGIC: &[u8; 16] = b"CORACLE-SEED-01\n";
-/// Seed disks are a multiple of this many bytes.
-pub const BLOCK: usize = 4096;
+/// Seed disks are a multiple of this many bytes: all are of one size, since a clone of a machine keeps
+/// the size of the disk that it saw first.
+pub const BLOCK: usize = 64 << 10;
 /// Longest JSON that is read.
 pub const MAX_JSON: u64 = 4 << 20;
 const HEADER: usize = 56;

@@ -114,6 +114,14 @@ pub enum DriverError {
         /// The log.
         log: PathBuf,
     },
+    /// The hypervisor could not go on from a template.
+    #[error("the hypervisor could not go on from the template ({status})")]
+    RestoreFailed {
+        /// How it ended.
+        status: String,
+        /// The last lines of its log.
+        last_lines: Vec<String>,
+    },
     /// The hypervisor did not do something in time.
     #[error("the hypervisor did not {what} within {} s", limit.as_secs())]
     TimedOut {

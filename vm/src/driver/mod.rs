@@ -3,6 +3,7 @@
 mod error;
 mod kind;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -17,6 +18,7 @@ use crate::qemu::QemuDriver;
 use crate::spec::{Architecture, MachineSpec};
 use crate::state::MachineState;
 use crate::store::MachineDir;
+use crate::template::TemplateFiles;
 
 /// How the host reaches a port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,17 @@ pub struct DriverFacts {
     pub version: String,
     /// What will run the guest's instructions, and why.
     pub verdict: Verdict,
+}
+
+/// How a machine begins to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It boots from its disks.
+    Boot,
+    /// It boots from its disks, with memory that [`Driver::freeze`] can copy.
+    BootToFreeze,
+    /// It goes on from where a frozen machine was.
+    Template(TemplateFiles),
 }
 
 /// A hypervisor process that this process started. Dropping it leaves the machine running; then
@@ -99,13 +112,29 @@ pub trait Driver {
         spec: &MachineSpec,
     ) -> impl Future<Output = Result<(), DriverError>> + Send;
 
-    /// Starts the machine as a child of this process, and returns once the hypervisor answers. The
-    /// caller holds the machine's lock.
+    /// Starts the machine as a child of this process, and returns once the hypervisor answers; from a
+    /// template, once the guest runs. The caller holds the machine's lock.
     fn launch(
         &self,
         dir: &MachineDir,
         spec: &MachineSpec,
+        origin: &Origin,
     ) -> impl Future<Output = Result<RunningProcess, DriverError>> + Send;
+
+    /// Everything about host and hypervisor that a restore depends on, by name.
+    fn fingerprint(
+        &self,
+        spec: &MachineSpec,
+    ) -> impl Future<Output = Result<BTreeMap<String, String>, DriverError>> + Send;
+
+    /// Stops the processors of a machine that was launched [to be frozen](Origin::BootToFreeze) and
+    /// writes the files of a template. The machine is paused then; whether it goes on is up to the
+    /// caller, but not on a disk that clones begin with.
+    fn freeze(
+        &self,
+        dir: &MachineDir,
+        files: &TemplateFiles,
+    ) -> impl Future<Output = Result<(), DriverError>> + Send;
 
     /// What the machine is doing now. Takes two seconds at most.
     fn observe(&self, dir: &MachineDir) -> impl Future<Output = MachineState> + Send;
@@ -192,8 +221,20 @@ impl Driver for AnyDriver {
         &self,
         dir: &MachineDir,
         spec: &MachineSpec,
+        origin: &Origin,
     ) -> Result<RunningProcess, DriverError> {
-        dispatch!(self, driver => driver.launch(dir, spec).await)
+        dispatch!(self, driver => driver.launch(dir, spec, origin).await)
+    }
+
+    async fn fingerprint(
+        &self,
+        spec: &MachineSpec,
+    ) -> Result<BTreeMap<String, String>, DriverError> {
+        dispatch!(self, driver => driver.fingerprint(spec).await)
+    }
+
+    async fn freeze(&self, dir: &MachineDir, files: &TemplateFiles) -> Result<(), DriverError> {
+        dispatch!(self, driver => driver.freeze(dir, files).await)
     }
 
     async fn observe(&self, dir: &MachineDir) -> MachineState {

@@ -24,8 +24,6 @@ const MAC_ADDRESS: &str = "52:54:00:c0:ac:1e";
 pub enum Memory<'a> {
     /// QEMU's own anonymous memory.
     Anonymous,
-    /// An anonymous file of Linux that others can be given.
-    SharedMemfd,
     /// A file. What the guest writes goes to it if `share`, else to private copies of its pages.
     File {
         /// The file.
@@ -50,6 +48,8 @@ pub struct Invocation<'a> {
     pub pid_file: &'a Path,
     /// Whether this QEMU can give up system calls that it does not need (Linux, seccomp).
     pub sandbox: bool,
+    /// Whether the guest waits for a state to be restored instead of booting.
+    pub incoming: bool,
 }
 
 /// The arguments for QEMU's system emulator of the guest's architecture.
@@ -94,6 +94,9 @@ pub fn arguments(invocation: &Invocation<'_>) -> Vec<OsString> {
     );
     // A kernel that panics tells through this, and the machine is seen to be broken.
     line.add("-device", "pvpanic-pci,id=panic,bus=pcie.0,addr=0x1");
+    if invocation.incoming {
+        line.add("-incoming", "defer");
+    }
     for (index, spare) in spec.disks.iter().enumerate() {
         disk(&mut line, spare, FIRST_DISK_SLOT + index);
     }
@@ -147,7 +150,6 @@ fn processor(line: &mut Line, invocation: &Invocation<'_>) {
     line.add("-m", format!("size={size}M"));
     let memory = match invocation.memory {
         Memory::Anonymous => Properties::new("memory-backend-ram,id=mem"),
-        Memory::SharedMemfd => Properties::new("memory-backend-memfd,id=mem,share=on"),
         Memory::File { path, share } => {
             let share = if share { "on" } else { "off" };
             Properties::new("memory-backend-file,id=mem")

@@ -1,6 +1,7 @@
 //! From a specification to a QEMU that answers.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -9,11 +10,16 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 
 use super::command_line::{self, Invocation, Memory, arguments};
+#[cfg(target_os = "linux")]
+use super::freeze::MEMORY_NAME;
 use super::{GREETING_LIMIT, clear, failure, probe};
-use crate::driver::{DriverError, DriverKind, RunningProcess};
+use crate::driver::{DriverError, DriverKind, Origin, RunningProcess};
 use crate::log_file;
 use crate::program::{self, ProgramError, Programs};
-use crate::qmp::{QmpClient, QmpEndpoint};
+use crate::qmp::{
+    MigrateIncoming, MigrateSetCapabilities, QmpClient, QmpEndpoint, QueryStatus,
+    migration_capability,
+};
 use crate::size::Size;
 use crate::spec::{Boot, Disk, DiskFormat, MachineSpec};
 use crate::store::{MachineDir, atomic};
@@ -56,7 +62,7 @@ pub(super) async fn create_disks(
         };
         atomic::remove(unfinished).map_err(failed)?;
         create_disk(programs, disk, unfinished, size).await?;
-        let file = std::fs::File::open(unfinished).map_err(failed)?;
+        let file = File::open(unfinished).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         std::fs::rename(unfinished, &disk.path).map_err(failed)?;
         atomic::sync_dir(dir.path()).map_err(failed)?;
@@ -84,6 +90,11 @@ async fn create_disk(
     let tool = probe::qemu_img(programs)?;
     let words = ["create", "-q", "-f", disk.format.as_str()].map(OsString::from);
     let mut words = words.to_vec();
+    if let Some(base) = &disk.base {
+        // A frozen disk was a machine's own, and those have this format.
+        words.extend(["-F", DiskFormat::Qcow2.as_str(), "-b"].map(OsString::from));
+        words.push(base.as_os_str().to_owned());
+    }
     words.extend([
         path.as_os_str().to_owned(),
         OsString::from(size.bytes().to_string()),
@@ -97,11 +108,13 @@ async fn create_disk(
     }
 }
 
-/// Starts QEMU for a machine that is off, and waits for its monitor.
+/// Starts QEMU for a machine that is off, and waits for its monitor; with a template, until the guest
+/// runs.
 pub(super) async fn launch(
     programs: &Programs,
     dir: &MachineDir,
     spec: &MachineSpec,
+    origin: &Origin,
 ) -> Result<RunningProcess, DriverError> {
     check(spec)?;
     let endpoint = dir.qmp()?;
@@ -113,20 +126,45 @@ pub(super) async fn launch(
         source,
     })?;
     clear(dir)?;
+    let inherited = Inherited::open(origin, spec)?;
     let arguments = arguments(&Invocation {
         spec,
         accelerator: verdict.accelerator,
-        memory: Memory::Anonymous,
+        memory: match origin {
+            Origin::Boot => Memory::Anonymous,
+            Origin::BootToFreeze => Memory::File {
+                path: Path::new(INHERITED_PATH),
+                share: true,
+            },
+            Origin::Template(files) => Memory::File {
+                path: &files.ram,
+                share: false,
+            },
+        },
         monitor: &endpoint,
         pid_file: &dir.qemu_pid(),
         sandbox: qemu.sandbox,
+        incoming: matches!(origin, Origin::Template(_)),
     });
     tracing::debug!(command = %program::describe(&qemu.program, &arguments), "starting QEMU");
-    let mut child = spawn(&qemu.program, &arguments, dir, spec)?;
-    match answer(&mut child, &endpoint).await {
+    let mut child = spawn(&qemu.program, &arguments, dir, spec, &inherited)?;
+    let mut answered = answer(&mut child, &endpoint).await;
+    if let (Answer::Greeted, Origin::Template(_)) = (&answered, origin) {
+        answered = restored(&mut child, &endpoint).await;
+    }
+    match answered {
         Answer::Greeted => {}
         Answer::Ended(status) => {
-            return Err(explain(&qemu.program, &arguments, dir, spec, &status));
+            let error = explain(&qemu.program, &arguments, dir, spec, &status);
+            return Err(match (error, origin) {
+                (
+                    DriverError::LaunchFailed {
+                        status, last_lines, ..
+                    },
+                    Origin::Template(_),
+                ) => DriverError::RestoreFailed { status, last_lines },
+                (error, _) => error,
+            });
         }
         Answer::Silent => {
             let failed = |source| DriverError::Io {
@@ -176,6 +214,7 @@ fn check(spec: &MachineSpec) -> Result<(), DriverError> {
         )));
     }
     let mut files: Vec<&Path> = spec.disks.iter().map(|disk| disk.path.as_path()).collect();
+    files.extend(spec.disks.iter().filter_map(|disk| disk.base.as_deref()));
     if let Boot::DirectKernel { kernel, initrd, .. } = &spec.boot {
         files.extend([kernel.as_path(), initrd.as_path()]);
     }
@@ -193,6 +232,7 @@ fn spawn(
     arguments: &[OsString],
     dir: &MachineDir,
     spec: &MachineSpec,
+    inherited: &Inherited,
 ) -> Result<Child, DriverError> {
     let log = dir.qemu_log();
     let failed = |source| DriverError::Io {
@@ -214,7 +254,7 @@ fn spawn(
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors);
-    detach(&mut command);
+    detach(&mut command, inherited);
     command.spawn().map_err(|source| {
         DriverError::Program(ProgramError::Start {
             command: program::describe(program, arguments),
@@ -223,19 +263,87 @@ fn spawn(
     })
 }
 
-/// Gives the process a session of its own: neither Ctrl-C nor a closed terminal reaches it.
+/// The number under which QEMU inherits the one file that it is handed open: one that this process,
+/// which has few files open, does not use itself.
+const INHERITED: i32 = 200;
+/// The same as a path that QEMU can open.
+const INHERITED_PATH: &str = "/proc/self/fd/200";
+
+/// The file that QEMU is handed open: the memory to be frozen later, or the devices to restore.
+struct Inherited(Option<File>);
+
+impl Inherited {
+    fn open(origin: &Origin, spec: &MachineSpec) -> Result<Self, DriverError> {
+        match origin {
+            Origin::Boot => Ok(Self(None)),
+            Origin::BootToFreeze => memory_file(spec.memory).map(|file| Self(Some(file))),
+            Origin::Template(files) => {
+                let failed = |source| DriverError::Io {
+                    what: "read",
+                    path: files.devices.clone(),
+                    source,
+                };
+                File::open(&files.devices)
+                    .map(|file| Self(Some(file)))
+                    .map_err(failed)
+            }
+        }
+    }
+}
+
+/// Memory that has a file descriptor and no place on any disk.
+#[cfg(target_os = "linux")]
+fn memory_file(size: Size) -> Result<File, DriverError> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    let made = memfd_create(MEMORY_NAME, MemfdFlags::CLOEXEC).map_err(io::Error::from);
+    let made = made.map(File::from).and_then(|file| {
+        file.set_len(size.bytes())?;
+        Ok(file)
+    });
+    made.map_err(|source| DriverError::Io {
+        what: "make",
+        path: MEMORY_NAME.into(),
+        source,
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn memory_file(_size: Size) -> Result<File, DriverError> {
+    Err(super::cannot_clone())
+}
+
+/// Gives the process a session of its own, which neither Ctrl-C nor a closed terminal reaches, and the
+/// file that it inherits.
 #[cfg(unix)]
-fn detach(command: &mut Command) {
-    let own_session = || rustix::process::setsid().map(drop).map_err(io::Error::from);
-    // SAFETY: between fork and exec only setsid(2) runs, which allocates nothing and takes no lock.
+fn detach(command: &mut Command, inherited: &Inherited) {
+    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+    let handed = inherited.0.as_ref().map(|file| file.as_raw_fd());
+    let prepare = move || {
+        rustix::process::setsid()?;
+        if let Some(number) = handed {
+            // SAFETY: the caller keeps the file open until the process is spawned.
+            let file = unsafe { BorrowedFd::borrow_raw(number) };
+            // SAFETY: in the new process nobody else owns this number; it is never closed.
+            let mut target =
+                std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(INHERITED) });
+            if number == INHERITED {
+                // Only the flag that closes it at exec has to go.
+                rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?;
+            } else {
+                rustix::io::dup2(file, &mut target)?;
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls run that allocate nothing and take no lock.
     unsafe {
-        command.pre_exec(own_session);
+        command.pre_exec(prepare);
     }
 }
 
 /// Gives the process no console and a group of its own: Ctrl-C does not reach it.
 #[cfg(windows)]
-fn detach(command: &mut Command) {
+fn detach(command: &mut Command, _inherited: &Inherited) {
     /// Process creation flags of the Windows API.
     const DETACHED_PROCESS: u32 = 0x0000_0008;
     const CREATE_NEW_PROCESS_GROUP: u32 = 0x0000_0200;
@@ -266,6 +374,45 @@ async fn answer(child: &mut Child, endpoint: &QmpEndpoint) -> Answer {
     tokio::select! {
         status = child.wait() => Answer::Ended(status),
         answer = greeting => answer,
+    }
+}
+
+/// Restores the devices from the inherited file, and waits until the guest goes on.
+async fn restored(child: &mut Child, endpoint: &QmpEndpoint) -> Answer {
+    let running = async {
+        let begun = Instant::now();
+        let Ok(mut monitor) = QmpClient::connect(endpoint, GREETING_LIMIT).await else {
+            return std::future::pending().await;
+        };
+        // The same as when the state was saved; the memory is there already.
+        let capabilities =
+            MigrateSetCapabilities::of(&[(migration_capability::IGNORE_SHARED, true)]);
+        let uri = format!("fd:{INHERITED}");
+        if monitor.execute(capabilities).await.is_err()
+            || monitor.execute(MigrateIncoming { uri }).await.is_err()
+        {
+            return Answer::Silent;
+        }
+        while begun.elapsed() < START_LIMIT {
+            match monitor.execute(QueryStatus {}).await {
+                Ok(answer) if answer.status == "inmigrate" => {
+                    tokio::time::sleep(FIRST_PAUSE).await;
+                }
+                // It was frozen while it was paused, and so it is.
+                Ok(_) if monitor.execute(qapi::qmp::cont {}).await.is_ok() => {
+                    return Answer::Greeted;
+                }
+                Ok(_) => return Answer::Silent,
+                // It is about to end, and how is the better answer.
+                Err(_) => return std::future::pending().await,
+            }
+        }
+        Answer::Silent
+    };
+    tokio::select! {
+        status = child.wait() => Answer::Ended(status),
+        answer = running => answer,
+        () = tokio::time::sleep(START_LIMIT) => Answer::Silent,
     }
 }
 

@@ -5,22 +5,27 @@
 
 pub mod command_line;
 mod failure;
+mod fingerprint;
+mod freeze;
 mod launch;
 mod observe;
 mod probe;
 mod process;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::accelerator::AcceleratorChoice;
 use crate::driver::{
-    Capabilities, Driver, DriverError, DriverFacts, DriverKind, GuestAddress, RunningProcess,
+    Capabilities, Driver, DriverError, DriverFacts, DriverKind, GuestAddress, Origin,
+    RunningProcess,
 };
 use crate::program::Programs;
 use crate::qmp::{QmpClient, QmpError};
 use crate::spec::{Architecture, MachineSpec};
 use crate::state::MachineState;
 use crate::store::{MachineDir, atomic};
+use crate::template::TemplateFiles;
 use process::QemuProcess;
 
 /// How long a monitor may take to greet. It waits while another client is connected.
@@ -51,7 +56,7 @@ impl Driver for QemuDriver {
         Capabilities {
             can_pause: true,
             can_hibernate: false,
-            can_clone: false,
+            can_clone: cfg!(target_os = "linux"),
             boots_kernel: true,
             guest_address: GuestAddress::Forwarded,
         }
@@ -66,8 +71,8 @@ impl Driver for QemuDriver {
         probe::qemu_img(&self.programs)?;
         Ok(DriverFacts {
             kind: DriverKind::Qemu,
-            version: qemu.version().await?,
             verdict: qemu.verdict(choice).await?,
+            version: qemu.version,
             program: qemu.program,
         })
     }
@@ -80,11 +85,25 @@ impl Driver for QemuDriver {
         &self,
         dir: &MachineDir,
         spec: &MachineSpec,
+        origin: &Origin,
     ) -> Result<RunningProcess, DriverError> {
         match self.observe(dir).await {
-            MachineState::Off => launch::launch(&self.programs, dir, spec).await,
+            MachineState::Off => launch::launch(&self.programs, dir, spec, origin).await,
             state => Err(DriverError::AlreadyRunning { state }),
         }
+    }
+
+    async fn fingerprint(
+        &self,
+        spec: &MachineSpec,
+    ) -> Result<BTreeMap<String, String>, DriverError> {
+        let qemu = probe::Emulator::examine(&self.programs, spec.architecture).await?;
+        let verdict = qemu.verdict(spec.accelerator).await?;
+        fingerprint::fingerprint(&qemu.program, verdict.accelerator, spec)
+    }
+
+    async fn freeze(&self, dir: &MachineDir, files: &TemplateFiles) -> Result<(), DriverError> {
+        freeze::freeze(dir, files).await
     }
 
     async fn observe(&self, dir: &MachineDir) -> MachineState {
@@ -215,6 +234,20 @@ fn clear(dir: &MachineDir) -> Result<(), DriverError> {
         })?;
     }
     Ok(())
+}
+
+/// What this driver cannot do with a machine.
+fn unable(reason: String) -> DriverError {
+    DriverError::Unable {
+        kind: DriverKind::Qemu,
+        reason,
+    }
+}
+
+/// Restoring from shared memory needs files that Linux alone has.
+#[cfg(not(target_os = "linux"))]
+fn cannot_clone() -> DriverError {
+    unable("machines cannot be cloned on this system".to_owned())
 }
 
 /// A monitor that greets no more, for messages.

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::fingerprint::stamp;
 use crate::accelerator::{self, Accelerator, AcceleratorChoice, HostSystem, Verdict};
 use crate::driver::DriverError;
 use crate::program::{self, ProgramError, Programs, is_executable};
 use crate::spec::Architecture;
+use crate::store::atomic;
+use serde::{Deserialize, Serialize};
 
 /// How long QEMU may take to tell about itself.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -20,7 +23,19 @@ pub(super) struct Emulator {
     pub(super) program: PathBuf,
     /// Whether it can give up system calls (`-sandbox`).
     pub(super) sandbox: bool,
+    /// Its version, for example `7.2.22`.
+    pub(super) version: String,
     guest: Architecture,
+    built_in: BTreeSet<Accelerator>,
+}
+
+/// What a program said of itself. Asking takes a tenth of a second, which a clone does not have.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    /// Path, size and time of the program that was asked.
+    program: String,
+    sandbox: bool,
+    version: String,
     built_in: BTreeSet<Accelerator>,
 }
 
@@ -42,10 +57,46 @@ impl Emulator {
                 .map_or(name, |program| program.display().to_string()),
             install: install(guest),
         })?;
+        let note = Note::of(&program, programs.notes.as_deref()).await?;
+        Ok(Self {
+            program,
+            sandbox: note.sandbox,
+            version: note.version,
+            guest,
+            built_in: note.built_in,
+        })
+    }
+
+    /// Chooses the accelerator on this host.
+    pub(super) async fn verdict(&self, choice: AcceleratorChoice) -> Result<Verdict, DriverError> {
+        let facts = accelerator::facts(self.guest, self.built_in.clone()).await;
+        Ok(accelerator::decide(choice, &facts)?)
+    }
+}
+
+impl Note {
+    /// What is kept of this very program, else what it says now.
+    async fn of(program: &Path, notes: Option<&Path>) -> Result<Self, DriverError> {
+        let stamp = stamp(program);
+        let kept = notes.and_then(|file| std::fs::read(file).ok());
+        let kept = kept.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        if let Some(kept) = kept.filter(|kept| kept.program == stamp) {
+            return Ok(kept);
+        }
+        let note = Self::ask(program, stamp).await?;
+        // Without a note it is asked again the next time.
+        if let (Some(file), Ok(bytes)) = (notes, serde_json::to_vec_pretty(&note)) {
+            let folder = file.parent().unwrap_or(file);
+            let _ = atomic::create_private_dirs(folder).and_then(|()| atomic::write(file, &bytes));
+        }
+        Ok(note)
+    }
+
+    async fn ask(program: &Path, stamp: String) -> Result<Self, DriverError> {
         // A QEMU without seccomp refuses the option while it reads its command line.
         let help = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         let (sandbox, text) = match program::run(
-            &program,
+            program,
             &help(&["-sandbox", "on", "-accel", "help"]),
             LIMIT,
         )
@@ -54,7 +105,7 @@ impl Emulator {
             Ok(text) => (cfg!(target_os = "linux"), text),
             Err(ProgramError::Failed { .. }) => (
                 false,
-                program::run(&program, &help(&["-accel", "help"]), LIMIT).await?,
+                program::run(program, &help(&["-accel", "help"]), LIMIT).await?,
             ),
             Err(error) => return Err(error.into()),
         };
@@ -62,24 +113,13 @@ impl Emulator {
             .lines()
             .filter_map(|line| Accelerator::from_qemu(line.trim()))
             .collect();
+        let said = program::run(program, &["--version".into()], LIMIT).await?;
         Ok(Self {
-            program,
+            program: stamp,
             sandbox,
-            guest,
+            version: version(&said),
             built_in,
         })
-    }
-
-    /// Its version, for example `7.2.22`.
-    pub(super) async fn version(&self) -> Result<String, DriverError> {
-        let text = program::run(&self.program, &["--version".into()], LIMIT).await?;
-        Ok(version(&text))
-    }
-
-    /// Chooses the accelerator on this host.
-    pub(super) async fn verdict(&self, choice: AcceleratorChoice) -> Result<Verdict, DriverError> {
-        let facts = accelerator::facts(self.guest, self.built_in.clone()).await;
-        Ok(accelerator::decide(choice, &facts)?)
     }
 }
 
@@ -141,6 +181,38 @@ mod tests {
             "7.2.22"
         );
         assert_eq!(version("QEMU emulator version 10.0.2\n"), "10.0.2");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_program_is_asked_once_and_again_when_it_is_another() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let (program, asked) = (folder.path().join("qemu"), folder.path().join("asked"));
+        let fake = |version: &str| {
+            let script = format!(
+                "#!/bin/sh\necho >> {}\necho version {version}\necho tcg\n",
+                asked.display()
+            );
+            atomic::write(&program, script.as_bytes()).unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        let programs = Programs {
+            qemu: Some(program.clone()),
+            notes: Some(folder.path().join("notes/qemu.json")),
+            ..Programs::default()
+        };
+        let version = || async {
+            let emulator = Emulator::examine(&programs, Architecture::X86_64).await;
+            emulator.unwrap().version
+        };
+        fake("8.1");
+        assert_eq!(version().await, "8.1");
+        let times = std::fs::read(&asked).unwrap().len();
+        assert_eq!(version().await, "8.1");
+        assert_eq!(std::fs::read(&asked).unwrap().len(), times);
+        fake("8.1.12");
+        assert_eq!(version().await, "8.1.12");
     }
 
     #[tokio::test]

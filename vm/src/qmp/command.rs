@@ -22,6 +22,93 @@ pub struct RunStatus {
     pub status: String,
 }
 
+/// `migrate`: sends the machine's state somewhere.
+#[derive(Debug, Clone, Serialize)]
+pub struct Migrate {
+    /// Where to, such as `unix:/path`.
+    pub uri: String,
+}
+
+impl Command for Migrate {
+    type Ok = qapi::Empty;
+
+    const NAME: &'static str = "migrate";
+    const ALLOW_OOB: bool = false;
+}
+
+/// `migrate-incoming`: restores the machine's state from somewhere.
+#[derive(Debug, Clone, Serialize)]
+pub struct MigrateIncoming {
+    /// Where from, such as `fd:200`.
+    pub uri: String,
+}
+
+impl Command for MigrateIncoming {
+    type Ok = qapi::Empty;
+
+    const NAME: &'static str = "migrate-incoming";
+    const ALLOW_OOB: bool = false;
+}
+
+/// `migrate-set-capabilities`: what a migration does and leaves out. The crate `qapi` knows only one
+/// version's capabilities.
+#[derive(Debug, Clone, Serialize)]
+pub struct MigrateSetCapabilities {
+    capabilities: Vec<MigrationCapability>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct MigrationCapability {
+    capability: &'static str,
+    state: bool,
+}
+
+impl MigrateSetCapabilities {
+    /// Switches these capabilities on or off.
+    pub fn of(capabilities: &[(&'static str, bool)]) -> Self {
+        let capabilities = capabilities.iter();
+        Self {
+            capabilities: capabilities
+                .map(|&(capability, state)| MigrationCapability { capability, state })
+                .collect(),
+        }
+    }
+}
+
+impl Command for MigrateSetCapabilities {
+    type Ok = qapi::Empty;
+
+    const NAME: &'static str = "migrate-set-capabilities";
+    const ALLOW_OOB: bool = false;
+}
+
+/// Names of capabilities.
+pub mod migration_capability {
+    /// Memory that is shared with a file is left out.
+    pub const IGNORE_SHARED: &str = "x-ignore-shared";
+}
+
+/// `query-migrate`: how far a migration is.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct QueryMigrate {}
+
+impl Command for QueryMigrate {
+    type Ok = MigrationStatus;
+
+    const NAME: &'static str = "query-migrate";
+    const ALLOW_OOB: bool = false;
+}
+
+/// The answer to [`QueryMigrate`].
+#[derive(Debug, Clone, Deserialize)]
+pub struct MigrationStatus {
+    /// `active`, `completed`, `failed`, ...; none when there was no migration.
+    pub status: Option<String>,
+    /// Why it failed.
+    #[serde(rename = "error-desc")]
+    pub error: Option<String>,
+}
+
 /// `query-block`: the disks (BlockInfo in QEMU's qapi/block-core.json).
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct QueryBlock {}

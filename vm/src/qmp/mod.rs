@@ -18,7 +18,10 @@ use qapi::{Command, Execute};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-pub use command::{BlockStatus, IoStatus, QueryBlock, QueryStatus, RunStatus};
+pub use command::{
+    BlockStatus, IoStatus, Migrate, MigrateIncoming, MigrateSetCapabilities, MigrationStatus,
+    QueryBlock, QueryMigrate, QueryStatus, RunStatus, migration_capability,
+};
 pub use endpoint::{Connection, QmpEndpoint};
 
 /// How long one command may take unless said otherwise.

@@ -107,6 +107,9 @@ pub struct Disk {
     pub read_only: bool,
     /// Given for a disk that the driver makes when it is missing: how large the guest sees it.
     pub create: Option<Size>,
+    /// A frozen disk that this one begins with: its file keeps the differences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
 }
 
 /// What a disk is for.
@@ -227,6 +230,7 @@ impl MachineSpec {
             paths.extend([kernel, initrd]);
         }
         paths.extend(self.disks.iter().map(|disk| &disk.path));
+        paths.extend(self.disks.iter().filter_map(|disk| disk.base.as_ref()));
         if let Some(path) = paths.into_iter().find(|path| !path.is_absolute()) {
             return Err(SpecError::RelativePath { path: path.clone() });
         }

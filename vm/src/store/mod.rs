@@ -20,6 +20,7 @@
 
 pub mod atomic;
 mod dir;
+mod disks;
 mod lock;
 mod record;
 
@@ -30,6 +31,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub use dir::{MachineDir, SOCKET_PATH_LIMIT, SocketPathTooLong};
+pub use disks::Disks;
 pub use lock::{Holder, MachineLock};
 pub use record::{FORMAT, Record};
 

@@ -14,8 +14,8 @@ use coracle_vm::program::Programs;
 use coracle_vm::spec::{Architecture, DiskFormat, cpus};
 use coracle_vm::{
     AcceleratorChoice, AnyDriver, Boot, Disk, DiskRole, Driver, DriverError, DriverKind,
-    MachineDir, MachineName, MachineSpec, MachineState, PortForward, RunningProcess, Size, Store,
-    UserNetwork,
+    MachineDir, MachineName, MachineSpec, MachineState, Origin, PortForward, RunningProcess, Size,
+    Store, UserNetwork,
 };
 use tempfile::TempDir;
 
@@ -92,6 +92,7 @@ impl TestMachine {
             format,
             read_only: false,
             create: Some(Size::from_mib(64)),
+            base: None,
         });
         self
     }
@@ -103,7 +104,9 @@ impl TestMachine {
     }
 
     pub async fn launch(&self) -> Result<RunningProcess, DriverError> {
-        self.driver.launch(&self.dir, &self.spec).await
+        self.driver
+            .launch(&self.dir, &self.spec, &Origin::Boot)
+            .await
     }
 
     pub async fn state(&self) -> MachineState {

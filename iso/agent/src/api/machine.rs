@@ -4,9 +4,10 @@ use super::{Agent, Replies};
 use crate::kernel;
 use coracle_protocol::api::machine_server::Machine as Service;
 use coracle_protocol::api::{
-    InfoReply, InfoRequest, PowerAction, PowerReply, PowerRequest, Readiness, SetClockReply,
-    SetClockRequest, SyncReply, SyncRequest, WatchReadinessRequest,
+    InfoReply, InfoRequest, PowerAction, PowerReply, PowerRequest, Readiness, RekeyReply,
+    RekeyRequest, SetClockReply, SetClockRequest, SyncReply, SyncRequest, WatchReadinessRequest,
 };
+use coracle_protocol::seed;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 use std::fs::{self, File};
@@ -76,12 +77,23 @@ impl Service for Machine {
         request: Request<SetClockRequest>,
     ) -> Result<Response<SetClockReply>, Status> {
         let wanted = request.into_inner().unix_millis;
-        let time = TimeSpec::from_duration(Duration::from_millis(wanted));
         let before = clock_millis();
-        clock_settime(ClockId::CLOCK_REALTIME, time)
-            .map_err(|error| Status::internal(format!("cannot set the clock: {error}")))?;
+        step_clock(wanted)?;
         let stepped_millis = wanted.cast_signed() - before.cast_signed();
         Ok(Response::new(SetClockReply { stepped_millis }))
+    }
+
+    async fn rekey(&self, request: Request<RekeyRequest>) -> Result<Response<RekeyReply>, Status> {
+        let request = request.into_inner();
+        let config = seed::decode(request.seed.as_slice())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        step_clock(request.unix_millis)?;
+        let agent = &self.agent;
+        agent
+            .rekey
+            .take(&config, &request.entropy, &agent.supervisor, &agent.logs)
+            .map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(RekeyReply {}))
     }
 
     async fn sync(&self, request: Request<SyncRequest>) -> Result<Response<SyncReply>, Status> {
@@ -120,6 +132,12 @@ impl Service for Machine {
         }
         Ok(Response::new(PowerReply {}))
     }
+}
+
+fn step_clock(unix_millis: u64) -> Result<(), Status> {
+    let time = TimeSpec::from_duration(Duration::from_millis(unix_millis));
+    clock_settime(ClockId::CLOCK_REALTIME, time)
+        .map_err(|error| Status::internal(format!("cannot set the clock: {error}")))
 }
 
 fn clock_millis() -> u64 {

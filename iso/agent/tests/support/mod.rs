@@ -9,6 +9,7 @@ use coracle_agent::children::Children;
 use coracle_agent::logs::{LIMIT, Logs};
 use coracle_agent::power::Power;
 use coracle_agent::readiness::Probe;
+use coracle_agent::rekey::Rekey;
 use coracle_agent::supervise::Supervisor;
 use coracle_agent::table::{self, Component};
 use coracle_protocol::AGENT_SERVER_NAME;
@@ -81,6 +82,8 @@ impl TestAgent {
         let probe = Probe::new(children.clone(), folder.path().join("pki"));
         let supervisor = Supervisor::start(components(rows), &children, &logs, &probe);
         let (sender, powered) = mpsc::channel(1);
+        let authority = authority("test").unwrap();
+        let identity = Identity::new(&server_identity(&authority)).unwrap();
         let agent = Arc::new(Agent {
             image_digest: "sha256:test".into(),
             kubernetes_version: String::new(),
@@ -90,9 +93,12 @@ impl TestAgent {
             logs,
             supervisor: Arc::new(supervisor),
             power: Power::Told(sender),
+            rekey: Rekey {
+                identity: identity.clone(),
+                signer: None,
+                pki: folder.path().join("pki"),
+            },
         });
-        let authority = authority("test").unwrap();
-        let identity = Identity::new(&server_identity(&authority)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = AgentEndpoint::Tcp(listener.local_addr().unwrap());
         tokio::spawn(serve(listener, identity.clone(), Arc::clone(&agent)));

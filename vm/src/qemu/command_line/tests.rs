@@ -17,6 +17,7 @@ fn spec() -> MachineSpec {
         format,
         read_only,
         create: None,
+        base: None,
     };
     MachineSpec {
         name: MachineName::new("dev").unwrap(),
@@ -70,6 +71,7 @@ fn lines(
         monitor: &monitor,
         pid_file: &pid_file,
         sandbox,
+        incoming: false,
     });
     let mut text = String::new();
     for word in words {
@@ -161,8 +163,13 @@ fn what_differs_by_accelerator_and_memory() {
         ),
         (
             Accelerator::Tcg,
-            Memory::SharedMemfd,
-            vec!["-object memory-backend-memfd,id=mem,share=on,size=3072M"],
+            Memory::File {
+                path: Path::new("/proc/self/fd/200"),
+                share: true,
+            },
+            vec![
+                "-object memory-backend-file,id=mem,share=on,mem-path=/proc/self/fd/200,size=3072M",
+            ],
         ),
         (
             Accelerator::Tcg,
@@ -272,6 +279,7 @@ fn the_monitor_can_be_a_pipe_or_a_port() {
             monitor: &monitor,
             pid_file: &pid_file,
             sandbox: false,
+            incoming: false,
         });
         assert!(words.contains(&expected.into()), "{words:?}");
     }

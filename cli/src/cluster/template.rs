@@ -1,0 +1,238 @@
+//! Templates of whole clusters: which one a new cluster would begin with, how one is made of a
+//! cluster that just became ready, and how a clone becomes a cluster of its own.
+//!
+//! ```text
+//! no template: boot with a passing identity --> ready --> bake --> clone --> rekey --> Ready
+//!    template:                                                     clone --> rekey --> Ready
+//! ```
+//!
+//! A machine that is to be baked boots with a passing identity, so that no clone's memory holds the
+//! keys of another cluster. The machine's folder has that identity in `passing/` for as long as the
+//! machine answers to it; [`rekey`] ends that.
+
+use super::identity::IdentityFiles;
+use super::record::ClusterRecord;
+use super::spec::ClusterSpec;
+use super::{Cluster, boot, identity, store};
+use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::settings::Settings;
+use coracle_addons::Catalogue;
+use coracle_protocol::client::AgentClient;
+use coracle_vm::spec::DiskRole;
+use coracle_vm::template::FORMAT;
+use coracle_vm::{
+    AnyDriver, Disks, Driver as _, MachineLock, MachineSpec, Template, TemplateError, TemplateKey,
+    TemplateRecord, Templates, host,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use time::OffsetDateTime;
+
+/// What is written to the disk before it is frozen may take so long.
+const SYNC_LIMIT: Duration = Duration::from_secs(60);
+/// How long a machine may take to say which identity it has.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
+/// Random bytes that a clone is given.
+const ENTROPY: usize = 256;
+/// The template's part of an identity: what its clones share, and how to reach them at first.
+const IDENTITY: &str = "identity";
+
+/// The templates of the state folder.
+pub fn templates(settings: &Settings) -> Templates {
+    Templates::new(&settings.home)
+}
+
+/// What a template carries for the clusters that begin with it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Carried {
+    /// Version by name of the add-ons that it has.
+    applied_addons: BTreeMap<String, String>,
+}
+
+/// What a new cluster begins with.
+#[derive(Debug)]
+pub enum Beginning {
+    /// Its own disks and identity, and nothing that others have.
+    Cold,
+    /// The same, but with a passing identity: it becomes a template.
+    Bake(TemplateKey, BTreeMap<String, String>),
+    /// A template.
+    Clone(Box<Template>),
+}
+
+/// Everything that two clusters have to have in common to begin with one template.
+pub async fn facts(
+    driver: &AnyDriver,
+    machine: &MachineSpec,
+    spec: &ClusterSpec,
+    image: &str,
+    catalogue: &Catalogue,
+) -> Result<BTreeMap<String, String>> {
+    let mut facts = driver.fingerprint(machine).await?;
+    let addons = catalogue.default_addons().map(|addon| addon.name.as_str());
+    let addons = catalogue
+        .in_order(addons.chain(spec.addons.iter().map(String::as_str)))
+        .map_err(|error| Error::caused_by(ErrorId::AddonNotFound, error.to_string(), &error))?;
+    let addons = addons
+        .iter()
+        .map(|addon| format!("{} {}", addon.name, addon.version));
+    let mut fact = |name: &str, value: String| facts.insert(name.to_owned(), value);
+    fact("program", env!("CARGO_PKG_VERSION").to_owned());
+    fact("image", image.to_owned());
+    fact("kubernetes", spec.kubernetes_version.clone());
+    fact("services", spec.service_cidr.to_string());
+    fact("pods", spec.pod_cidr.to_string());
+    fact("domain", spec.dns_domain.clone());
+    fact("feature gates", format!("{:?}", spec.feature_gates));
+    fact("flags", format!("{:?}", spec.extra_args));
+    fact("add-ons", addons.collect::<Vec<_>>().join(", "));
+    fact("disk size", spec.disk_size.to_string());
+    fact("boot", format!("{:?}", machine.boot));
+    Ok(facts)
+}
+
+/// Chooses what a new cluster begins with. The second is one line about a template that cannot be
+/// used, for whoever wonders why this start takes longer.
+pub fn choose(
+    settings: &Settings,
+    facts: BTreeMap<String, String>,
+) -> Result<(Beginning, Option<String>)> {
+    let key = TemplateKey::of(&facts);
+    match templates(settings).find(&key, OffsetDateTime::now_utc()) {
+        Ok(Some(template)) => Ok((Beginning::Clone(Box::new(template)), None)),
+        Ok(None) => Ok((Beginning::Bake(key, facts), None)),
+        Err(TemplateError::Unusable { key, reason }) => {
+            let refused = templates(settings).is_refused(&key);
+            let said = format!("booting cold: the template cannot be used: {reason}");
+            let beginning = if refused {
+                Beginning::Cold
+            } else {
+                Beginning::Bake(key, facts)
+            };
+            // A refusal was told when it was made.
+            Ok((beginning, (!refused).then_some(said)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What a cluster that begins so has from its beginning.
+pub fn inherit(record: &mut ClusterRecord, machine: &mut MachineSpec, template: &Template) {
+    if let Ok(carried) = serde_json::from_value::<Carried>(template.record.cluster.clone()) {
+        record.applied_addons = carried.applied_addons;
+    }
+    base_on(machine, &template.record.disk);
+}
+
+fn base_on(machine: &mut MachineSpec, base: &Path) {
+    for disk in &mut machine.disks {
+        if disk.role == DiskRole::Data {
+            disk.base = Some(base.to_owned());
+        }
+    }
+}
+
+/// The identity of a template's clones before they have their own.
+pub fn passing_identity(template: &Template) -> IdentityFiles {
+    IdentityFiles::new(template.folder.join(IDENTITY))
+}
+
+/// Freezes a cluster that is ready and makes it the first clone of the template that it becomes. The
+/// machine is off afterwards.
+pub async fn bake(
+    settings: &Settings,
+    lock: &MachineLock,
+    cluster: &Cluster,
+    agent: &AgentClient,
+    key: &TemplateKey,
+    facts: BTreeMap<String, String>,
+) -> Result<Template> {
+    agent.sync(SYNC_LIMIT).await?;
+    let driver = cluster.driver()?;
+    let templates = templates(settings);
+    let incoming = templates.incoming()?;
+    let files = incoming.files();
+    driver.freeze(cluster.dir(), &files).await?;
+    boot::switch_off(cluster).await?;
+    let passing = cluster.passing_identity();
+    passing.copy_shared_part(&incoming.folder().join(IDENTITY))?;
+    let disk = Disks::new(&settings.home).freeze(&cluster.dir().data_disk())?;
+    let size = |path: &PathBuf| {
+        std::fs::metadata(path)
+            .map(|meta| meta.len())
+            .context(ErrorId::Write, || format!("cannot read {}", path.display()))
+    };
+    let kept = store(settings).get(cluster.dir().name())?;
+    let carried = Carried {
+        applied_addons: ClusterRecord::decode(&kept.cluster)?.applied_addons,
+    };
+    let record = TemplateRecord {
+        format: FORMAT,
+        created: OffsetDateTime::now_utc(),
+        boot_id: host::boot_id().unwrap_or_default(),
+        ram_bytes: size(&files.ram)?,
+        devices_bytes: size(&files.devices)?,
+        disk: disk.clone(),
+        facts,
+        cluster: serde_json::to_value(carried).context(ErrorId::Internal, || {
+            "cannot write the template's record".into()
+        })?,
+    };
+    // The machine first: without its record the frozen disk would be nobody's.
+    let mut machine = kept;
+    base_on(&mut machine.spec, &disk);
+    store(settings).save(lock, &machine)?;
+    Ok(templates.publish(incoming, key, record)?)
+}
+
+/// Gives a machine that answers to the passing identity its own. Nobody else knows the machine by
+/// then: its ports were never told.
+pub async fn rekey(cluster: &Cluster, limit: Duration) -> Result<()> {
+    let passing = cluster.passing_identity();
+    let own = cluster.identity_files();
+    let seed = boot::seed(cluster.record(), &own)?;
+    let agent = boot::agent(cluster, &passing, limit).await?;
+    let mut entropy = vec![0; ENTROPY];
+    identity::random(&mut entropy)?;
+    agent.rekey(seed, entropy, SystemTime::now()).await?;
+    passing.remove()
+}
+
+/// Gives a machine that runs its own identity, unless it took it without anybody noticing: a start
+/// can be cut off just behind that.
+pub async fn settle_identity(cluster: &Cluster, limit: Duration) -> Result<()> {
+    let credentials = cluster.identity_files().agent_credentials()?;
+    let endpoint = cluster.agent_endpoint();
+    match AgentClient::connect(&endpoint, &credentials, SETTLE_LIMIT).await {
+        Ok(_) => cluster.passing_identity().remove(),
+        Err(_) => rekey(cluster, limit).await,
+    }
+}
+
+/// Removes templates that are too old or cannot be used, and frozen disks that nothing names.
+pub fn sweep(settings: &Settings) -> Result<()> {
+    let templates = templates(settings);
+    let now = OffsetDateTime::now_utc();
+    templates.sweep(now)?;
+    let mut named = BTreeSet::new();
+    for entry in store(settings).list()? {
+        let coracle_vm::Entry::Whole(record) = entry else {
+            // Nobody knows what a broken machine names.
+            return Ok(());
+        };
+        named.extend(
+            record
+                .spec
+                .disks
+                .iter()
+                .filter_map(|disk| disk.base.clone()),
+        );
+    }
+    for (_, found) in templates.list(now)? {
+        named.extend(found.ok().flatten().map(|template| template.record.disk));
+    }
+    Disks::new(&settings.home).keep_only(&named)?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Another identity while the machine runs: what a copy of a machine takes before anything else.
+//!
+//! What lets somebody in from outside is replaced, in this order: clock, random numbers, files
+//! (sshd and the API server read theirs again), the signer's key, the agent's own identity. What
+//! never leaves the machine stays: see [`crate::pki`].
+
+use crate::api::{Identity, IdentityError};
+use crate::boot::{self, BootError};
+use crate::logs::Logs;
+use crate::pki;
+use crate::signer::{Signer, SignerError};
+use crate::supervise::Supervisor;
+use coracle_protocol::guest::GuestConfig;
+use nix::errno::Errno;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Random bytes that are taken at once.
+const MOST_ENTROPY: usize = 256;
+/// Until then the kubelet has fetched new tokens for all pods that ran before: it does so at four
+/// fifths of their hour.
+const FORMER_TOKENS: Duration = Duration::from_secs(65 * 60);
+/// The controller manager signs legacy tokens (Secrets) with a key that it reads when it starts. It
+/// is restarted when the work that a new machine is given at once is likely to be done.
+const CONTROLLER_MANAGER: Duration = Duration::from_secs(20);
+
+/// Why an identity was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum RekeyError {
+    /// The random generator refused.
+    #[error("cannot reseed the random generator: {0}")]
+    Random(io::Error),
+    /// A file cannot be placed.
+    #[error(transparent)]
+    Files(#[from] BootError),
+    /// A certificate cannot be placed.
+    #[error(transparent)]
+    Pki(#[from] pki::PkiError),
+    /// The service account key cannot be used.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The agent's own identity cannot be used.
+    #[error(transparent)]
+    Agent(#[from] IdentityError),
+}
+
+/// What a new identity is given to.
+#[derive(Debug, Clone)]
+pub struct Rekey {
+    /// The control API's.
+    pub identity: Identity,
+    /// None without Kubernetes.
+    pub signer: Option<Signer>,
+    /// Where certificates are.
+    pub pki: PathBuf,
+}
+
+impl Rekey {
+    /// Takes the identity of `config`; its settings are those of the machine that was copied.
+    pub fn take(
+        &self,
+        config: &GuestConfig,
+        entropy: &[u8],
+        supervisor: &Arc<Supervisor>,
+        logs: &Arc<Logs>,
+    ) -> Result<(), RekeyError> {
+        reseed(entropy).map_err(RekeyError::Random)?;
+        boot::place_ssh_files(&config.ssh)?;
+        if let (Some(kubernetes), Some(signer)) = (&config.kubernetes, &self.signer) {
+            let keys = &kubernetes.identity;
+            pki::place_identity(&self.pki, keys)?;
+            if signer.replace(&keys.service_account_key, &keys.service_account_public_key)? {
+                self.follow_up(signer, supervisor, logs);
+            }
+        }
+        self.identity.replace(&config.agent)?;
+        logs.note("took another identity");
+        Ok(())
+    }
+
+    /// What can wait.
+    fn follow_up(&self, signer: &Signer, supervisor: &Arc<Supervisor>, logs: &Arc<Logs>) {
+        let (supervisor, logs) = (Arc::clone(supervisor), Arc::clone(logs));
+        tokio::spawn(async move {
+            tokio::time::sleep(CONTROLLER_MANAGER).await;
+            if let Err(error) = supervisor.restart("kube-controller-manager").await {
+                logs.note(&format!(
+                    "the controller manager keeps a former key: {error}"
+                ));
+            }
+        });
+        let signer = signer.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(FORMER_TOKENS).await;
+            signer.forget_former();
+        });
+    }
+}
+
+/// Mixes random bytes of the host into the kernel's generator, which counts them as such, and makes
+/// it use them at once (random(4)).
+fn reseed(entropy: &[u8]) -> io::Result<()> {
+    /// `struct rand_pool_info` of linux/random.h with room for the bytes.
+    #[repr(C)]
+    struct Pool {
+        bits: i32,
+        bytes: i32,
+        buffer: [u8; MOST_ENTROPY],
+    }
+    nix::ioctl_write_ptr_bad!(add_entropy, nix::request_code_write!(b'R', 0x03, 8), Pool);
+    nix::ioctl_none!(reseed_now, b'R', 0x07);
+    let entropy = &entropy[..entropy.len().min(MOST_ENTROPY)];
+    let count = i32::try_from(entropy.len()).unwrap_or(0);
+    let mut pool = Pool {
+        bits: count * 8,
+        bytes: count,
+        buffer: [0; MOST_ENTROPY],
+    };
+    pool.buffer[..entropy.len()].copy_from_slice(entropy);
+    let device = File::open("/dev/urandom")?;
+    // SAFETY: the structure lives through the calls, and has as many bytes as it says.
+    unsafe {
+        add_entropy(device.as_raw_fd(), &raw const pool)?;
+        match reseed_now(device.as_raw_fd()) {
+            // A kernel before 4.14 knows no such call, and mixes by itself.
+            Ok(_) | Err(Errno::ENOTTY | Errno::EINVAL) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

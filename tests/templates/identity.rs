@@ -1,0 +1,178 @@
+//! What two clones of one template have in common, and must not.
+
+use coracle_tests::{Coracle, Done, until};
+use std::path::Path;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// kubectl with exactly these credentials against a cluster.
+fn kubectl(coracle: &Coracle, name: &str, credentials: &[&str], command: &str) -> Done {
+    let ip = coracle.run(&format!("ip -p {name}")).ok().text().to_owned();
+    let authority = coracle.machine(name).join("identity/cluster-ca.crt");
+    coracle
+        .program(coracle.own_kubectl())
+        .args(["--kubeconfig=/dev/null", "--server"])
+        .args([format!("https://{ip}:6443")])
+        .args(["--certificate-authority".into(), authority])
+        .args(credentials)
+        .args(command.split_whitespace())
+        .done()
+}
+
+fn accepted(done: &Done) -> bool {
+    done.code() == Some(0)
+}
+
+/// Fails the test unless the API says that it does not know who asks.
+#[track_caller]
+fn refused(done: &Done) {
+    assert!(
+        done.code() != Some(0)
+            && ["Unauthorized", "must be logged in", "provide credentials"]
+                .iter()
+                .any(|words| done.stderr.contains(words)),
+        "should be refused for its credentials: {done}"
+    );
+}
+
+fn file(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// A kubeconfig's certificate, a service account's token and a certificate from the CSR API.
+pub(super) fn credentials(coracle: &Coracle) {
+    let own = |name: &str| {
+        let folder = coracle.machine(name).join("identity");
+        [
+            "--client-certificate".to_owned(),
+            file(&folder.join("admin.crt")),
+            "--client-key".to_owned(),
+            file(&folder.join("admin.key")),
+        ]
+    };
+    let one = own("one");
+    let one: Vec<&str> = one.iter().map(String::as_str).collect();
+    assert!(accepted(&kubectl(coracle, "one", &one, "get nodes")));
+    refused(&kubectl(coracle, "two", &one, "get nodes"));
+
+    // Of an account that was there when the template was made.
+    let token = coracle
+        .run("kubectl -p one -- create token coredns -n kube-system")
+        .ok();
+    let token = format!("--token={}", token.text());
+    let review = "auth whoami";
+    assert!(accepted(&kubectl(coracle, "one", &[&token], review)));
+    refused(&kubectl(coracle, "two", &[&token], review));
+
+    let (key, request) = (
+        coracle.work().join("csr.key"),
+        coracle.work().join("csr.pem"),
+    );
+    coracle
+        .program("openssl")
+        .args([
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ])
+        .args(["-subj", "/CN=somebody/O=people", "-keyout"])
+        .args([&key])
+        .args(["-out".as_ref(), request.as_os_str()])
+        .ok();
+    let request = std::fs::read(&request).unwrap();
+    let object = format!(
+        "apiVersion: certificates.k8s.io/v1\nkind: CertificateSigningRequest\nmetadata: {{name: somebody}}\n\
+         spec: {{request: {}, signerName: kubernetes.io/kube-apiserver-client, usages: [client auth]}}\n",
+        base64(&request)
+    );
+    coracle
+        .run("kubectl -p one -- apply -f -")
+        .stdin(object)
+        .ok();
+    coracle
+        .run("kubectl -p one -- certificate approve somebody")
+        .ok();
+    let mut issued = String::new();
+    until("the certificate is issued", LIMIT, || {
+        let asked =
+            coracle.run("kubectl -p one -- get csr somebody -o jsonpath={.status.certificate}");
+        issued = asked.done().text().to_owned();
+        !issued.is_empty()
+    });
+    let certificate = coracle.work().join("csr.crt");
+    let decoded = coracle
+        .program("base64")
+        .args(["-d"])
+        .stdin(issued)
+        .ok()
+        .stdout;
+    coracle_tests::write(&certificate, decoded);
+    let (certificate, key) = (file(&certificate), file(&key));
+    let somebody = ["--client-certificate", &certificate, "--client-key", &key];
+    let known = kubectl(coracle, "one", &somebody, review);
+    assert!(accepted(&known), "{known}");
+    refused(&kubectl(coracle, "two", &somebody, review));
+}
+
+fn base64(bytes: &[u8]) -> String {
+    let encoded = coracle_tests::Run::new("base64")
+        .args(["-w0"])
+        .stdin(bytes)
+        .ok();
+    encoded.text().to_owned()
+}
+
+/// Nothing that proves who a cluster is, or that nobody can guess, is in two of them.
+pub(super) fn secrets(coracle: &Coracle) {
+    let of = |name: &str, command: &str| {
+        let asked = coracle.coracle(["ssh", "-p", name, "--", command]).ok();
+        asked.text().to_owned()
+    };
+    for command in [
+        "sudo cat /etc/ssh/ssh_host_ed25519_key",
+        "sudo cat /etc/kubernetes/pki/apiserver.crt",
+        "sudo cat /etc/kubernetes/pki/client-ca.key",
+        "sudo cat /etc/kubernetes/pki/service-account.key",
+        "head -c 32 /dev/urandom | od -An -tx1",
+        "cat /proc/sys/kernel/random/uuid",
+    ] {
+        let (one, two) = (of("one", command), of("two", command));
+        assert!(!one.is_empty() && one != two, "{command}: both say {one}");
+    }
+    let drift = coracle.coracle(["ssh", "-p", "two", "--", "date +%s"]).ok();
+    let guest: i64 = drift.text().parse().unwrap();
+    let host = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let host = i64::try_from(host.as_secs()).unwrap();
+    assert!(
+        (host - guest).abs() <= 5,
+        "the clocks are {} s apart",
+        host - guest
+    );
+}
+
+/// A new pod gets a token that the API believes, and finds the API under its name.
+pub(super) fn pod(coracle: &Coracle) {
+    coracle
+        .run("kubectl -p two -- run asks --image=coracle.internal/busybox:1.37 --restart=Never -- sleep 3600")
+        .ok();
+    coracle
+        .run("kubectl -p two -- wait pod/asks --for=condition=Ready --timeout=600s")
+        .ok();
+    let ask = "nslookup kubernetes.default.svc.cluster.local > /dev/null && \
+               cat /var/run/secrets/kubernetes.io/serviceaccount/token";
+    let token = coracle
+        .coracle([
+            "kubectl", "-p", "two", "--", "exec", "asks", "--", "sh", "-c", ask,
+        ])
+        .ok();
+    let token = format!("--token={}", token.text());
+    let known = kubectl(coracle, "two", &[&token], "auth whoami");
+    assert!(accepted(&known), "{known}");
+}

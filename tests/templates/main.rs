@@ -1,0 +1,142 @@
+//! Templates: the first start makes one, later ones are clones of it, each a cluster of its own;
+//! and nothing is lost when a template is.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "test code: a panic is a failed test"
+)]
+
+mod identity;
+
+use coracle_tests::{Coracle, Sections, write};
+use std::fs;
+use std::path::PathBuf;
+
+const SIGKILL: i32 = 9;
+
+/// The folders of all templates.
+fn templates(coracle: &Coracle) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(coracle.home().join("templates")) else {
+        return Vec::new();
+    };
+    let folders = entries.map(|entry| entry.unwrap().path());
+    folders
+        .filter(|path| path.join("template.json").is_file())
+        .collect()
+}
+
+/// A start that is killed at a step.
+fn killed(coracle: &Coracle, arguments: &str, step: &str) {
+    let start = coracle
+        .run(arguments)
+        .env("CORACLE_FAULT", format!("kill:{step}"))
+        .done();
+    assert_eq!(start.signal(), Some(SIGKILL), "{start}");
+}
+
+/// The cluster is whole: its node is Ready, and its own credentials lead to it.
+fn is_whole(coracle: &Coracle, name: &str) {
+    coracle.run(&format!("status -p {name}")).ok();
+    let nodes = coracle
+        .run(&format!("kubectl -p {name} -- get nodes --no-headers"))
+        .ok();
+    assert!(nodes.text().contains(" Ready "), "{nodes}");
+    assert!(
+        !coracle.machine(name).join("passing").exists(),
+        "{name} still has an identity that it shares"
+    );
+}
+
+#[test]
+fn clusters_begin_as_clones_and_are_their_own() {
+    let mut coracle = Coracle::with_machine();
+    let mut test = Sections::new("templates");
+    test.must("a start killed before the template is made goes on", || {
+        killed(&coracle, "start -p first", "template");
+        coracle.hypervisor("first");
+        coracle.run("start -p first").ok();
+        is_whole(&coracle, "first");
+        assert!(templates(&coracle).is_empty(), "{:?}", templates(&coracle));
+        coracle.delete("first");
+    });
+    test.must(
+        "the first whole start makes a template and is its first clone",
+        || {
+            let start = coracle
+                .run("start -p one")
+                .ok()
+                .says("Freezing it as a template");
+            eprintln!("a first start took {:.1?}", start.took);
+            is_whole(&coracle, "one");
+            let made = templates(&coracle);
+            assert_eq!(made.len(), 1, "{made:?}");
+            coracle.run("template list").ok().says("usable");
+            let disk = fs::read_dir(coracle.home().join("disks")).unwrap().count();
+            assert_eq!(disk, 1);
+        },
+    );
+    test.must("a second cluster is a clone", || {
+        let start = coracle.run("start -p two").ok();
+        eprintln!("a clone took {:.2?}", start.took);
+        assert!(
+            !start.stderr.contains("Starting the control plane"),
+            "it booted: {start}"
+        );
+        is_whole(&coracle, "two");
+        is_whole(&coracle, "one");
+    });
+    test.must(
+        "a clone that is killed before it has its own identity goes on",
+        || {
+            killed(&coracle, "start -p three", "rekey");
+            assert!(coracle.machine("three").join("passing").exists());
+            coracle.run("start -p three").ok();
+            is_whole(&coracle, "three");
+            coracle.delete("three");
+        },
+    );
+    test.run("one's credentials are refused by the other", || {
+        identity::credentials(&coracle);
+    });
+    test.run("keys, certificates and random numbers differ", || {
+        identity::secrets(&coracle);
+    });
+    test.run(
+        "a pod runs on a clone and uses the API with its own token",
+        || {
+            identity::pod(&coracle);
+        },
+    );
+    test.run(
+        "a damaged template is told, and the cluster boots cold",
+        || {
+            let devices = templates(&coracle)[0].join("devices");
+            // Its first bytes say what it is: no hypervisor overlooks that.
+            let mut bytes = fs::read(&devices).unwrap();
+            bytes[0] ^= 0xff;
+            write(&devices, bytes);
+            let start = coracle
+                .run("start -p damaged")
+                .env("CORACLE_FAULT", "kill:agent")
+                .done();
+            start.says("booting cold, now and from now on");
+            coracle.hypervisor("damaged");
+            coracle.delete("damaged");
+        },
+    );
+    test.must("the templates' loss under clones loses nothing", || {
+        coracle
+            .run("kubectl -p two -- create configmap kept --from-literal=a=b")
+            .ok();
+        fs::remove_dir_all(coracle.home().join("templates")).unwrap();
+        is_whole(&coracle, "two");
+        coracle.run("stop -p two").ok();
+        coracle.run("start -p two").ok();
+        is_whole(&coracle, "two");
+        coracle.run("kubectl -p two -- get configmap kept").ok();
+    });
+    coracle.delete_all();
+    test.finish();
+}

@@ -1,0 +1,108 @@
+//! Frozen disks: `HOME/disks/ID/data.qcow2`, read-only, which the disks of machines begin with.
+//!
+//! A frozen disk is data: a machine that names it as its base cannot run without it. It is removed
+//! when nothing names it any more.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{StoreError, atomic};
+
+/// All frozen disks of one home folder. Making a value touches nothing.
+#[derive(Debug, Clone)]
+pub struct Disks {
+    folder: PathBuf,
+    /// Until this age a disk may be waiting for its name to be written.
+    youth: Duration,
+}
+
+impl Disks {
+    /// The frozen disks below `home`.
+    pub fn new(home: &Path) -> Self {
+        Self {
+            folder: home.join("disks"),
+            youth: Duration::from_secs(3600),
+        }
+    }
+
+    /// Takes a disk that nothing writes any more, and gives its new path. Its old one is free.
+    pub fn freeze(&self, disk: &Path) -> Result<PathBuf, StoreError> {
+        let folder = self.folder.join(Uuid::new_v4().simple().to_string());
+        let frozen = folder.join(disk.file_name().unwrap_or_default());
+        atomic::create_private_dirs(&folder).map_err(StoreError::io("create", &folder))?;
+        set_read_only(disk).map_err(StoreError::io("change", disk))?;
+        std::fs::rename(disk, &frozen).map_err(StoreError::io("move", disk))?;
+        for changed in [&folder, &self.folder] {
+            atomic::sync_dir(changed).map_err(StoreError::io("write", changed))?;
+        }
+        Ok(frozen)
+    }
+
+    /// Removes all frozen disks but these, and those so young that what will name them may not be
+    /// written yet; gives how many.
+    pub fn keep_only(&self, named: &BTreeSet<PathBuf>) -> Result<usize, StoreError> {
+        let folders = match std::fs::read_dir(&self.folder) {
+            Ok(folders) => folders,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(StoreError::io("read", &self.folder)(error)),
+        };
+        let mut removed = 0;
+        for folder in folders.flatten() {
+            let folder = folder.path();
+            let age = folder
+                .metadata()
+                .and_then(|meta| meta.modified())
+                .ok()
+                .and_then(|time| time.elapsed().ok());
+            let named = named.iter().any(|disk| disk.starts_with(&folder));
+            if !named && age.is_some_and(|age| age > self.youth) {
+                std::fs::remove_dir_all(&folder).map_err(StoreError::io("remove", &folder))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn set_read_only(path: &Path) -> io::Result<()> {
+    let mut permissions = std::fs::metadata(path)?.permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(path, permissions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frozen_disk_stays_as_long_as_it_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let mut disks = Disks::new(home.path());
+        let own = home.path().join("data.qcow2");
+        let mut frozen = BTreeSet::new();
+        for content in ["one", "two"] {
+            atomic::write(&own, content.as_bytes()).unwrap();
+            frozen.insert(disks.freeze(&own).unwrap());
+        }
+        assert!(!own.exists());
+        assert!(
+            frozen
+                .iter()
+                .all(|disk| disk.metadata().unwrap().permissions().readonly())
+        );
+        assert_eq!(disks.keep_only(&frozen).unwrap(), 0);
+        let kept = frozen.pop_first().unwrap();
+        assert_eq!(
+            disks.keep_only(&[kept.clone()].into()).unwrap(),
+            0,
+            "it is young"
+        );
+        disks.youth = Duration::ZERO;
+        assert_eq!(disks.keep_only(&[kept.clone()].into()).unwrap(), 1);
+        assert!(kept.is_file() && !frozen.pop_first().unwrap().exists());
+    }
+}

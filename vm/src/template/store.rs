@@ -1,0 +1,289 @@
+//! Templates on disk.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{FORMAT, Template, TemplateFiles, TemplateKey, TemplateRecord};
+use crate::host::boot_id;
+use crate::store::atomic;
+
+/// How long a template is used: certificates inside age with it.
+pub const MOST_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a template may take to be made before what is left of it counts as abandoned.
+const ABANDONED: Duration = Duration::from_secs(3600);
+const RECORD: &str = "template.json";
+const DURABLE: &str = "durable";
+const BAKING: &str = ".baking-";
+const REFUSED: &str = ".refused-";
+
+/// Why a template cannot be used or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// It is there, and must not be restored from.
+    #[error("the template {} cannot be used: {reason}", key.short())]
+    Unusable {
+        /// Which.
+        key: TemplateKey,
+        /// Why, as a part of a sentence.
+        reason: String,
+    },
+    /// A file or folder could not be handled.
+    #[error("cannot {what} {path}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TemplateError {
+    let path = path.to_owned();
+    move |source| TemplateError::Io { what, path, source }
+}
+
+/// All templates of one home folder. Making a value touches nothing.
+#[derive(Debug, Clone)]
+pub struct Templates {
+    folder: PathBuf,
+}
+
+/// A template that is being made. Dropped before it was published, it is removed.
+#[derive(Debug)]
+pub struct Incoming {
+    folder: tempfile::TempDir,
+}
+
+impl Incoming {
+    /// Where its files are put.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The files that the hypervisor writes.
+    pub fn files(&self) -> TemplateFiles {
+        TemplateFiles::in_folder(self.folder())
+    }
+}
+
+impl Templates {
+    /// The templates below `home`.
+    pub fn new(home: &Path) -> Self {
+        Self {
+            folder: home.join("templates"),
+        }
+    }
+
+    /// The template of a key, checked as far as is quick: format, age, sizes, disk, durability.
+    /// `None` when there is none, or one that is too old.
+    pub fn find(
+        &self,
+        key: &TemplateKey,
+        now: OffsetDateTime,
+    ) -> Result<Option<Template>, TemplateError> {
+        let unusable = |reason: String| TemplateError::Unusable {
+            key: key.clone(),
+            reason,
+        };
+        if let Ok(reason) = std::fs::read_to_string(self.refused(key)) {
+            return Err(unusable(reason.trim().to_owned()));
+        }
+        let folder = self.folder.join(key.as_str());
+        let path = folder.join(RECORD);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.exists() => {
+                return Ok(None);
+            }
+            Err(error) => return Err(unusable(format!("{RECORD}: {error}"))),
+        };
+        let record: TemplateRecord = serde_json::from_slice(&bytes)
+            .map_err(|error| unusable(format!("{RECORD} is damaged: {error}")))?;
+        if record.format != FORMAT {
+            return Err(unusable(format!("it has format {}", record.format)));
+        }
+        if now - record.created > MOST_AGE {
+            return Ok(None);
+        }
+        if !folder.join(DURABLE).exists() && boot_id().as_deref() != Some(&*record.boot_id) {
+            return Err(unusable(
+                "the host went down before it was written whole".to_owned(),
+            ));
+        }
+        let files = TemplateFiles::in_folder(&folder);
+        for (path, expected) in [
+            (&files.ram, record.ram_bytes),
+            (&files.devices, record.devices_bytes),
+        ] {
+            let found = std::fs::metadata(path).map_or(0, |meta| meta.len());
+            if found != expected {
+                let name = path.file_name().unwrap_or_default().display();
+                return Err(unusable(format!(
+                    "its file {name} has {found} bytes instead of {expected}"
+                )));
+            }
+        }
+        if !record.disk.is_file() {
+            return Err(unusable(format!("{} is missing", record.disk.display())));
+        }
+        Ok(Some(Template {
+            key: key.clone(),
+            folder,
+            record,
+        }))
+    }
+
+    /// A folder to make a template in.
+    pub fn incoming(&self) -> Result<Incoming, TemplateError> {
+        atomic::create_private_dirs(&self.folder).map_err(failed("create", &self.folder))?;
+        let folder = tempfile::Builder::new()
+            .prefix(BAKING)
+            .tempdir_in(&self.folder)
+            .map_err(failed("create", &self.folder))?;
+        Ok(Incoming { folder })
+    }
+
+    /// Puts a template in its place, in place of an unusable one. It is not durable yet.
+    pub fn publish(
+        &self,
+        incoming: Incoming,
+        key: &TemplateKey,
+        record: TemplateRecord,
+    ) -> Result<Template, TemplateError> {
+        let path = incoming.folder().join(RECORD);
+        let bytes = serde_json::to_vec_pretty(&record)
+            .map_err(|error| failed("write", &path)(error.into()))?;
+        atomic::write(&path, &bytes).map_err(failed("write", &path))?;
+        self.remove(key)?;
+        let folder = self.folder.join(key.as_str());
+        std::fs::rename(incoming.folder(), &folder).map_err(failed("create", &folder))?;
+        // Moved away: what is dropped now is not there any more.
+        drop(incoming);
+        Ok(Template {
+            key: key.clone(),
+            folder,
+            record,
+        })
+    }
+
+    /// Writes a template to the disk and marks it so. Blocks for as long as that takes.
+    pub fn make_durable(template: &Template) -> Result<(), TemplateError> {
+        let marker = template.folder.join(DURABLE);
+        if marker.exists() {
+            return Ok(());
+        }
+        let files = template.files();
+        for path in [&files.ram, &files.devices, &template.record.disk] {
+            File::open(path)
+                .and_then(|file| file.sync_all())
+                .map_err(failed("write", path))?;
+        }
+        atomic::write(&marker, b"").map_err(failed("write", &marker))?;
+        let parent = template.folder.parent().unwrap_or(&template.folder);
+        atomic::sync_dir(parent).map_err(failed("write", parent))
+    }
+
+    /// Keeps clones of a key from being tried again, and removes its template. [`Self::forgive`]
+    /// takes that back.
+    pub fn refuse(&self, key: &TemplateKey, reason: &str) -> Result<(), TemplateError> {
+        self.remove(key)?;
+        let path = self.refused(key);
+        atomic::write(&path, format!("{reason}\n").as_bytes()).map_err(failed("write", &path))
+    }
+
+    /// Whether clones of a key are not tried any more.
+    pub fn is_refused(&self, key: &TemplateKey) -> bool {
+        self.refused(key).exists()
+    }
+
+    /// Forgets all refusals; gives how many there were.
+    pub fn forgive(&self) -> Result<usize, TemplateError> {
+        let mut forgiven = 0;
+        for name in self.names()? {
+            if name.starts_with(REFUSED) {
+                let path = self.folder.join(&name);
+                atomic::remove(&path).map_err(failed("remove", &path))?;
+                forgiven += 1;
+            }
+        }
+        Ok(forgiven)
+    }
+
+    /// Removes a template. Machines that run from it keep their memory; none is lost.
+    pub fn remove(&self, key: &TemplateKey) -> Result<(), TemplateError> {
+        let folder = self.folder.join(key.as_str());
+        let doomed = self
+            .folder
+            .join(format!("{BAKING}{}", Uuid::new_v4().simple()));
+        match std::fs::rename(&folder, &doomed) {
+            Ok(()) => std::fs::remove_dir_all(&doomed).map_err(failed("remove", &doomed)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed("remove", &folder)(error)),
+        }
+    }
+
+    /// All keys, with the template where it can be used, else why not.
+    #[allow(clippy::type_complexity, reason = "a list of results with their names")]
+    pub fn list(
+        &self,
+        now: OffsetDateTime,
+    ) -> Result<Vec<(TemplateKey, Result<Option<Template>, TemplateError>)>, TemplateError> {
+        let names = self.names()?;
+        let keys = names.iter().filter_map(|name| TemplateKey::from_name(name));
+        Ok(keys
+            .map(|key| {
+                let found = self.find(&key, now);
+                (key, found)
+            })
+            .collect())
+    }
+
+    /// Removes what is too old, what cannot be used, and what a crash left half made.
+    pub fn sweep(&self, now: OffsetDateTime) -> Result<usize, TemplateError> {
+        let mut removed = 0;
+        for (key, found) in self.list(now)? {
+            if !matches!(found, Ok(Some(_))) {
+                self.remove(&key)?;
+                removed += 1;
+            }
+        }
+        for name in self.names()? {
+            let path = self.folder.join(&name);
+            let age = std::fs::metadata(&path)
+                .and_then(|meta| meta.modified())
+                .ok()
+                .and_then(|time| time.elapsed().ok());
+            if name.starts_with(BAKING) && age.is_some_and(|age| age > ABANDONED) {
+                std::fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn names(&self) -> Result<Vec<String>, TemplateError> {
+        let entries = match std::fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed("read", &self.folder)(error)),
+        };
+        let mut names: Vec<String> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn refused(&self, key: &TemplateKey) -> PathBuf {
+        self.folder.join(format!("{REFUSED}{key}"))
+    }
+}
