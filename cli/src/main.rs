@@ -90,7 +90,7 @@ async fn run(app: &App, command: commands::Command) -> error::Result<u8> {
 
 /// Listens from this call on; the future ends with the first Ctrl-C or SIGTERM.
 #[cfg(unix)]
-fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+pub(crate) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -103,7 +103,7 @@ fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
 }
 
 #[cfg(windows)]
-fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+pub(crate) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
     let mut interrupt = tokio::signal::windows::ctrl_c()?;
     Ok(async move {
         interrupt.recv().await;

@@ -8,8 +8,9 @@ use crate::progress::Style;
 use coracle_vm::MachineName;
 use coracle_vm::program::Programs;
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, PipeReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest folder in which the sockets of a machine still fit into 104 bytes.
 const LONGEST_SOCKET_FOLDER: usize = 60;
@@ -62,6 +63,9 @@ pub struct Settings {
     pub fault: Option<Fault>,
     /// This program.
     pub executable: PathBuf,
+    /// When the other end of this pipe is closed, machines that were started with these settings are
+    /// deleted: how `coracle run` makes sure that its cluster goes when it does.
+    pub tether: Option<Arc<PipeReader>>,
 }
 
 /// `CORACLE_FAULT=kill:STEP` or `interrupt:STEP`: what tests do to a command at a named step.
@@ -111,6 +115,7 @@ impl Settings {
             style: style(global.quiet, json_events),
             fault: fault(std::env::var("CORACLE_FAULT").ok().as_deref())?,
             executable,
+            tether: None,
             home,
         })
     }

@@ -13,6 +13,8 @@ use coracle_tests::{Coracle, binary, write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// New clusters that are started one after the other.
+const FRESH_STARTS: usize = 20;
 /// Runs of a quick command; the median is told.
 const QUICK_RUNS: usize = 11;
 
@@ -144,7 +146,95 @@ fn cluster(figures: &mut Vec<Figure>) {
         "s",
         None,
     );
+    coracle.run("delete").ok();
+    clones(&coracle, figures);
     coracle.delete_all();
+}
+
+/// What new clusters take when a template is there and no other machine runs.
+fn clones(coracle: &Coracle, figures: &mut Vec<Figure>) {
+    let mut starts: Vec<f64> = (0..FRESH_STARTS)
+        .map(|number| {
+            let begun = Instant::now();
+            coracle.run(&format!("start -p c{number}")).ok();
+            let took = begun.elapsed().as_secs_f64();
+            coracle.run(&format!("delete -p c{number}")).ok();
+            took
+        })
+        .collect();
+    starts.sort_by(f64::total_cmp);
+    let fresh = starts[starts.len() / 2];
+    add(
+        figures,
+        "fresh start (clone), median",
+        fresh,
+        "s",
+        Some(0.8),
+    );
+    let slowest = starts[starts.len() - 1];
+    add(figures, "fresh start (clone), slowest", slowest, "s", None);
+    let run = median(5, || {
+        coracle.run("run -- true").ok();
+    });
+    add(figures, "run -- true", run, "s", Some(1.6));
+    coracle.run("start -p pod").ok();
+    let begun = Instant::now();
+    coracle
+        .run("kubectl -p pod -- run p --image=coracle.internal/busybox:1.37 -- sleep 600")
+        .ok();
+    coracle
+        .run("kubectl -p pod -- wait pod/p --for=condition=Ready --timeout=600s")
+        .ok();
+    let ready = begun.elapsed().as_secs_f64();
+    add(
+        figures,
+        "a pod Ready after a fresh start",
+        ready,
+        "s",
+        Some(6.0),
+    );
+    coracle.run("start -p further").ok();
+    let pid = coracle.hypervisor("further").pid;
+    add(
+        figures,
+        "private memory of a further clone",
+        private(pid),
+        "MB",
+        Some(350.0),
+    );
+    coracle.run("delete -p pod").ok();
+    let idle = Duration::from_secs(60);
+    let before = cpu_seconds(pid);
+    std::thread::park_timeout(idle);
+    let used = (cpu_seconds(pid) - before) / idle.as_secs_f64() * 100.0;
+    add(
+        figures,
+        "an idle cluster, of one CPU",
+        used,
+        "%",
+        Some(20.0),
+    );
+}
+
+/// What a process has for itself, 30 seconds from now, in MB.
+fn private(pid: u32) -> f64 {
+    std::thread::park_timeout(Duration::from_secs(30));
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it runs");
+    let kib = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.unwrap_or_else(|| panic!("no {name} in {text}"))
+    };
+    (kib("Private_Clean:") + kib("Private_Dirty:")) * 1024.0 / 1e6
+}
+
+/// Seconds of processor time that a process has used (proc(5), stat).
+fn cpu_seconds(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, rest) = text.rsplit_once(") ").expect("a name in parentheses");
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |index: usize| -> f64 { fields[index].parse().expect("a number") };
+    (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Total less available memory inside, in MB, once the work of starting has settled.

@@ -9,6 +9,7 @@
 )]
 
 mod identity;
+mod run;
 
 use coracle_tests::{Coracle, Sections, write};
 use std::fs;
@@ -108,6 +109,17 @@ fn clusters_begin_as_clones_and_are_their_own() {
         || {
             identity::pod(&coracle);
         },
+    );
+    test.run(
+        "run gives a cluster to a command and passes its status on",
+        || run::passes_on(&coracle),
+    );
+    test.run("two runs at once are two clusters", || {
+        run::side_by_side(&coracle)
+    });
+    test.run(
+        "a run that is ended or killed takes its cluster along",
+        || run::ended(&coracle),
     );
     test.run(
         "a damaged template is told, and the cluster boots cold",

@@ -249,18 +249,27 @@ pub async fn power_on(settings: &Settings, cluster: &Cluster, origin: &Origin) -
     }
 }
 
-/// Waits until the agent answers, as long as the machine lives; then steps its clock.
-pub async fn agent(
+/// Waits until the agent answers, as long as the machine lives.
+pub async fn connect(
     cluster: &Cluster,
     identity: &IdentityFiles,
     limit: Duration,
 ) -> Result<AgentClient> {
     let credentials = identity.agent_credentials()?;
     let endpoint = cluster.agent_endpoint();
-    let agent = tokio::select! {
-        agent = AgentClient::connect_when_up(&endpoint, &credentials, limit) => agent?,
-        error = machine_ends(cluster) => return Err(error),
-    };
+    tokio::select! {
+        agent = AgentClient::connect_when_up(&endpoint, &credentials, limit) => Ok(agent?),
+        error = machine_ends(cluster) => Err(error),
+    }
+}
+
+/// As [`connect`]; then steps the machine's clock.
+pub async fn agent(
+    cluster: &Cluster,
+    identity: &IdentityFiles,
+    limit: Duration,
+) -> Result<AgentClient> {
+    let agent = connect(cluster, identity, limit).await?;
     agent.set_clock(SystemTime::now()).await?;
     Ok(agent)
 }

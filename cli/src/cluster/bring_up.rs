@@ -78,7 +78,8 @@ async fn wait(
     steps.begin(Step::Api).await?;
     ready::api_server(agent, deadline, progress).await?;
     let client = cluster.api()?;
-    ready::rows(&client, ready::API, deadline, progress).await?;
+    let boot_id = agent.info().await?.boot_id;
+    ready::rows(&client, ready::API, &boot_id, deadline, progress).await?;
 
     steps.begin(Step::Addons).await?;
     let spec = &cluster.record().spec;
@@ -111,7 +112,7 @@ async fn wait(
         .copied()
         .filter(|row| options.wait.contains(&row.wait))
         .collect();
-    ready::rows(&client, &wanted, deadline, progress).await?;
+    ready::rows(&client, &wanted, &boot_id, deadline, progress).await?;
 
     steps.begin(Step::Ready).await?;
     if !options.wait.is_empty() {

@@ -56,10 +56,12 @@ pub const NODE: &[Row] = &[
     },
 ];
 
-/// Waits for every row, in order, until `deadline`.
+/// Waits for every row, in order, until `deadline`. `boot_id` is the one of the machine: what was
+/// reported in an earlier boot does not count. It is empty where the machine does not tell.
 pub async fn rows(
     client: &kube::Client,
     rows: &[Row],
+    boot_id: &str,
     deadline: Instant,
     progress: &Progress,
 ) -> Result<()> {
@@ -67,7 +69,8 @@ pub async fn rows(
         let mut pause = PAUSE.0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let look = tokio::time::timeout(REQUEST_LIMIT.min(left), row.check.look(client));
+            let look =
+                tokio::time::timeout(REQUEST_LIMIT.min(left), row.check.look(client, boot_id));
             let state = match look.await {
                 Ok(Ok(None)) => break,
                 Ok(Ok(Some(state))) => state,
@@ -95,7 +98,11 @@ pub async fn rows(
 
 impl Check {
     /// None when it is true, else how things stand.
-    async fn look(self, client: &kube::Client) -> std::result::Result<Option<String>, kube::Error> {
+    async fn look(
+        self,
+        client: &kube::Client,
+        boot_id: &str,
+    ) -> std::result::Result<Option<String>, kube::Error> {
         match self {
             Self::Readyz => {
                 let request = http::Request::get("/readyz")
@@ -107,9 +114,13 @@ impl Check {
             Self::NodeReady => {
                 let nodes: kube::Api<Node> = kube::Api::all(client.clone());
                 let node = nodes.get_opt(super::boot::NODE_NAME).await?;
-                let ready = node.as_ref().and_then(|node| {
-                    node.status
-                        .as_ref()?
+                let status = node.as_ref().and_then(|node| node.status.as_ref());
+                let told = status.and_then(|status| Some(&status.node_info.as_ref()?.boot_id));
+                if !boot_id.is_empty() && told.is_some_and(|told| told != boot_id) {
+                    return Ok(Some("the kubelet has not reported since the boot".into()));
+                }
+                let ready = status.and_then(|status| {
+                    status
                         .conditions
                         .as_ref()?
                         .iter()

@@ -434,7 +434,8 @@ impl Run<'_> {
         self.steps.begin(Step::Rekey).await?;
         let deadline = Instant::now() + self.options.wait_limit;
         template::rekey(cluster, self.options.wait_limit).await?;
-        ready::rows(&cluster.api()?, ready::API, deadline, self.steps.progress()).await
+        let client = cluster.api()?;
+        ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await
     }
 }
 

@@ -193,7 +193,7 @@ pub async fn rekey(cluster: &Cluster, limit: Duration) -> Result<()> {
     let passing = cluster.passing_identity();
     let own = cluster.identity_files();
     let seed = boot::seed(cluster.record(), &own)?;
-    let agent = boot::agent(cluster, &passing, limit).await?;
+    let agent = boot::connect(cluster, &passing, limit).await?;
     let mut entropy = vec![0; ENTROPY];
     identity::random(&mut entropy)?;
     agent.rekey(seed, entropy, SystemTime::now()).await?;

@@ -11,6 +11,9 @@ pub struct Args {
     /// Let the machine be frozen later
     #[arg(long, conflicts_with = "template")]
     freezable: bool,
+    /// Delete the cluster when standard input ends
+    #[arg(long)]
+    tethered: bool,
     /// Go on from the template in this folder
     #[arg(long, value_name = "DIR")]
     template: Option<PathBuf>,
@@ -23,6 +26,6 @@ impl Args {
             None if self.freezable => Origin::BootToFreeze,
             None => Origin::Boot,
         };
-        crate::host_agent::serve(&app.settings, &origin).await
+        crate::host_agent::serve(&app.settings, &origin, self.tethered).await
     }
 }

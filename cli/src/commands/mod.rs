@@ -14,6 +14,7 @@ mod list;
 mod logs;
 mod options;
 mod profile;
+mod run;
 mod ssh;
 mod start;
 mod status;
@@ -75,6 +76,7 @@ commands! {
     Stop(stop::Args),
     #[command(visible_alias = "rm")]
     Delete(delete::Args),
+    Run(run::Args),
     Status(status::Args),
     #[command(visible_alias = "ls")]
     List(list::Args),
@@ -111,7 +113,10 @@ impl Command {
 
     /// Commands whose child gets Ctrl-C itself, or that end by it as they should.
     pub fn handles_interrupts(&self) -> bool {
-        matches!(self, Self::Kubectl(_) | Self::Ssh(_) | Self::HostAgent(_))
+        matches!(
+            self,
+            Self::Kubectl(_) | Self::Ssh(_) | Self::HostAgent(_) | Self::Run(_)
+        )
     }
 
     /// What an interrupted command leaves, and how to go on.

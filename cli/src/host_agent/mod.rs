@@ -52,15 +52,27 @@ pub async fn spawn(settings: &Settings, dir: &MachineDir, origin: &Origin) -> Re
     let log_path = cluster::host_agent_log(dir);
     let failed = || format!("cannot start the host agent ({})", log_path.display());
     let log = open_log(&log_path).context(ErrorId::Write, failed)?;
+    let (input, tethered) = match &settings.tether {
+        Some(tether) => (
+            Stdio::from(tether.try_clone().context(ErrorId::Internal, failed)?),
+            Some("--tethered"),
+        ),
+        None => (Stdio::null(), None),
+    };
     let mut child = tokio::process::Command::new(&settings.executable)
         .arg("host-agent")
         .arg("--profile")
         .arg(dir.name().as_str())
         .args(arguments(origin))
+        .args(tethered)
         .env("CORACLE_HOME", &settings.home)
+        .env(
+            "KUBECONFIG",
+            settings.kubeconfig.as_deref().unwrap_or_default(),
+        )
         .env_remove("CORACLE_FAULT")
         .current_dir(&settings.home)
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::from(log))
         .kill_on_drop(false)
@@ -115,7 +127,7 @@ fn arguments(origin: &Origin) -> Vec<OsString> {
 }
 
 /// What the hidden command does: launches the machine, reports, and waits for its end.
-pub async fn serve(settings: &Settings, origin: &Origin) -> Result<u8> {
+pub async fn serve(settings: &Settings, origin: &Origin, tethered: bool) -> Result<u8> {
     leave_terminal();
     let launched = launch(settings, origin).await;
     let report = match &launched {
@@ -143,6 +155,7 @@ pub async fn serve(settings: &Settings, origin: &Origin) -> Result<u8> {
     let status = tokio::select! {
         status = process.wait() => status,
         never = bound_logs(&dir) => match never {},
+        never = end_with_tether(settings), if tethered => match never {},
     };
     match status {
         Ok(status) => log(&format!("the machine ended: {status}")),
@@ -180,6 +193,27 @@ fn make_durable(settings: &Settings, origin: &Origin) {
             ));
         }
     });
+}
+
+/// Deletes the cluster when nobody holds the other end of standard input any more. The deletion ends
+/// the machine, and with it this process.
+async fn end_with_tether(settings: &Settings) -> Infallible {
+    let mut input = tokio::io::stdin();
+    // Nothing is ever written there; an error is an end too.
+    let _ = tokio::io::copy(&mut input, &mut tokio::io::sink()).await;
+    log("the command that this cluster was made for has ended; deleting it");
+    let deleted = tokio::process::Command::new(&settings.executable)
+        .args(["delete", "--quiet", "--profile", settings.profile.as_str()])
+        .env("CORACLE_HOME", &settings.home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .await;
+    match deleted {
+        Ok(status) => log(&format!("the deletion ended: {status}")),
+        Err(error) => log(&format!("cannot delete it: {error}")),
+    }
+    std::future::pending().await
 }
 
 /// Keeps what a machine says in months of running from filling the disk.

@@ -265,7 +265,8 @@ fn advance_clock(written_at_millis: u64) {
 }
 
 fn put(path: &str, content: &str, access: Access) -> Result<(), BootError> {
-    place::file(Path::new(path), content.as_bytes(), access).map_err(step("placing files"))
+    place::file_of_each_boot(Path::new(path), content.as_bytes(), access)
+        .map_err(step("placing files"))
 }
 
 /// Name, resolver, machine id, home folders and who may log in.
@@ -389,7 +390,8 @@ fn render_files(table: &Table, config: &GuestConfig, values: &Values) -> Result<
             mode: row.mode,
             group,
         };
-        place::file(&row.path, text.as_bytes(), access).map_err(step("placing files"))?;
+        place::file_of_each_boot(&row.path, text.as_bytes(), access)
+            .map_err(step("placing files"))?;
     }
     Ok(())
 }

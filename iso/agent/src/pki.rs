@@ -201,10 +201,12 @@ pub fn ensure(folder: &Path, node: &Node<'_>) -> Result<Vec<&'static str>, PkiEr
 /// Places what the host made beside it. `clients-ca.crt` holds both authorities whose client
 /// certificates the API server takes.
 pub fn place_identity(folder: &Path, identity: &ClusterIdentity) -> Result<(), PkiError> {
-    let public =
-        |name: &str, pem: &str| place::file(&folder.join(name), pem.as_bytes(), Access::PUBLIC);
-    let secret =
-        |name: &str, pem: &str| place::file(&folder.join(name), pem.as_bytes(), Access::SECRET);
+    let public = |name: &str, pem: &str| {
+        place::file_of_each_boot(&folder.join(name), pem.as_bytes(), Access::PUBLIC)
+    };
+    let secret = |name: &str, pem: &str| {
+        place::file_of_each_boot(&folder.join(name), pem.as_bytes(), Access::SECRET)
+    };
     public("cluster-ca.crt", &identity.cluster_ca)?;
     public("apiserver.crt", &identity.serving_certificate)?;
     secret("apiserver.key", &identity.serving_key)?;

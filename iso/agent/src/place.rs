@@ -31,6 +31,16 @@ impl Access {
 /// or the new. Folders above are made. A file that has this content already is left alone, so
 /// that programs that watch it are not woken.
 pub fn file(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+    put(path, content, access, true)
+}
+
+/// As [`file`], for what every boot places again: it need not outlive a loss of power, and so is not
+/// waited for.
+pub fn file_of_each_boot(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+    put(path, content, access, false)
+}
+
+fn put(path: &Path, content: &[u8], access: Access, durable: bool) -> io::Result<()> {
     let named = |error: io::Error| {
         io::Error::new(
             error.kind(),
@@ -60,7 +70,9 @@ pub fn file(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
             std::os::unix::fs::fchown(&file, None, Some(group))?;
         }
         file.set_permissions(mode)?;
-        file.sync_data()?;
+        if durable {
+            file.sync_data()?;
+        }
         fs::rename(&beside, path)
     };
     write().map_err(named)

@@ -57,7 +57,6 @@ fn copy_memory(mut memory: File, to: &Path) -> Result<(), DriverError> {
 fn private_file(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.write(true).create_new(true);
-    #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
 }
@@ -84,7 +83,6 @@ fn guest_memory(pid: u32) -> Result<File, DriverError> {
 }
 
 /// Migrates the device state to a socket of this process, and writes what comes to a file.
-#[cfg(unix)]
 async fn save_devices(
     monitor: &mut QmpClient,
     dir: &MachineDir,
@@ -123,11 +121,6 @@ async fn save_devices(
         what: "save its devices",
         limit: DEVICES_LIMIT,
     })?
-}
-
-#[cfg(not(unix))]
-async fn save_devices(_: &mut QmpClient, _: &MachineDir, _: &Path) -> Result<(), DriverError> {
-    Err(super::cannot_clone())
 }
 
 /// Waits until QEMU has written everything.

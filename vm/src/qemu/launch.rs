@@ -270,6 +270,10 @@ const INHERITED: i32 = 200;
 const INHERITED_PATH: &str = "/proc/self/fd/200";
 
 /// The file that QEMU is handed open: the memory to be frozen later, or the devices to restore.
+#[cfg_attr(
+    not(unix),
+    allow(dead_code, reason = "only Unix processes inherit descriptors")
+)]
 struct Inherited(Option<File>);
 
 impl Inherited {

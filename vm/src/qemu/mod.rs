@@ -6,6 +6,7 @@
 pub mod command_line;
 mod failure;
 mod fingerprint;
+#[cfg(target_os = "linux")]
 mod freeze;
 mod launch;
 mod observe;
@@ -103,7 +104,14 @@ impl Driver for QemuDriver {
     }
 
     async fn freeze(&self, dir: &MachineDir, files: &TemplateFiles) -> Result<(), DriverError> {
-        freeze::freeze(dir, files).await
+        #[cfg(target_os = "linux")]
+        let frozen = freeze::freeze(dir, files).await;
+        #[cfg(not(target_os = "linux"))]
+        let frozen = {
+            let _ = (dir, files);
+            Err(cannot_clone())
+        };
+        frozen
     }
 
     async fn observe(&self, dir: &MachineDir) -> MachineState {

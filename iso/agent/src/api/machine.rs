@@ -48,6 +48,7 @@ impl Service for Machine {
             )
         });
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Ok(Response::new(InfoReply {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             image_digest: self.agent.image_digest.clone(),
@@ -59,6 +60,7 @@ impl Service for Machine {
             disk_total_bytes,
             disk_used_bytes,
             clock_millis: clock_millis(),
+            boot_id: boot_id.trim().to_owned(),
         }))
     }
 
