@@ -9,7 +9,7 @@
 
 #![allow(clippy::print_stderr, clippy::expect_used, clippy::panic)]
 
-use coracle_tests::{Coracle, binary, write};
+use coracle_tests::{Coracle, binary, cpu_seconds, write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -226,15 +226,6 @@ fn private(pid: u32) -> f64 {
         number.unwrap_or_else(|| panic!("no {name} in {text}"))
     };
     (kib("Private_Clean:") + kib("Private_Dirty:")) * 1024.0 / 1e6
-}
-
-/// Seconds of processor time that a process has used (proc(5), stat).
-fn cpu_seconds(pid: u32) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let (_, rest) = text.rsplit_once(") ").expect("a name in parentheses");
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = |index: usize| -> f64 { fields[index].parse().expect("a number") };
-    (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Total less available memory inside, in MB, once the work of starting has settled.

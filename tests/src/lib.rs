@@ -32,7 +32,7 @@ pub use archive::{ImageArchive, archive_of_one_program};
 pub use document::{Block, Session, blocks, sessions, wildcard_match};
 pub use files::{append, damage, replace_in, repository, write};
 pub use image::small_image;
-pub use process::{Process, alive, kill_pid, processes_naming, signal_pid};
+pub use process::{Process, alive, cpu_seconds, kill_pid, processes_naming, signal_pid};
 pub use run::{Done, Run, Started, installed};
 pub use sandbox::{Coracle, binary, built_image};
 pub use sections::Sections;

@@ -64,3 +64,13 @@ pub fn alive(pid: u32) -> bool {
                 .is_some_and(|rest| rest.trim_start().starts_with('Z'))
         })
 }
+
+/// Seconds of processor time that a process has used with all its threads (proc(5), stat).
+#[track_caller]
+pub fn cpu_seconds(pid: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, rest) = text.rsplit_once(") ").expect("a name in parentheses");
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |index: usize| -> f64 { fields[index].parse().expect("a number") };
+    (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
+}

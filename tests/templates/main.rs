@@ -11,9 +11,10 @@
 mod identity;
 mod run;
 
-use coracle_tests::{Coracle, Sections, write};
+use coracle_tests::{Coracle, Sections, cpu_seconds, write};
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const SIGKILL: i32 = 9;
 
@@ -27,6 +28,9 @@ fn templates(coracle: &Coracle) -> Vec<PathBuf> {
         .filter(|path| path.join("template.json").is_file())
         .collect()
 }
+
+/// How long a cluster stays paused.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// A start that is killed at a step.
 fn killed(coracle: &Coracle, arguments: &str, step: &str) {
@@ -96,6 +100,26 @@ fn clusters_begin_as_clones_and_are_their_own() {
             coracle.run("start -p three").ok();
             is_whole(&coracle, "three");
             coracle.delete("three");
+        },
+    );
+    test.run(
+        "a paused cluster uses no processor, and goes on in time",
+        || {
+            let pid = coracle.hypervisor("two").pid;
+            coracle.run("pause -p two").ok().says("two is paused");
+            coracle.run("pause -p two").ok().says("already");
+            coracle.run("status -p two").done().says("host: Paused");
+            let before = cpu_seconds(pid);
+            std::thread::park_timeout(PAUSE);
+            let during = cpu_seconds(pid) - before;
+            assert!(during < 0.2, "{during} s of processor time in {PAUSE:?}");
+            coracle.run("unpause -p two").ok().says("two is running");
+            is_whole(&coracle, "two");
+            coracle.run("unpause -p two").ok().says("already");
+            coracle
+                .run("pause -p nobody")
+                .done()
+                .fails(35, "CORACLE_MACHINE_NOT_FOUND");
         },
     );
     test.run("one's credentials are refused by the other", || {

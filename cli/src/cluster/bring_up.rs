@@ -6,7 +6,6 @@ use super::steps::{Step, Steps};
 use super::{Cluster, ready};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
-use crate::settings::Settings;
 use coracle_addons::{Addon, AddonObserver, Catalogue, ObjectName, Values};
 use coracle_protocol::client::AgentClient;
 use coracle_vm::{MachineLock, Origin};
@@ -16,120 +15,118 @@ use std::time::{Duration, Instant};
 /// software emulation of QEMU 7.2, where one processor may run code that the other is patching.
 const MOST_PANICS: u32 = 2;
 
-/// Boots the machine unless it runs, and waits until all of it is ready; once more when its kernel
-/// panics meanwhile.
-pub async fn bring_up(
-    app: &App,
-    lock: &MachineLock,
-    steps: &Steps<'_>,
-    cluster: &Cluster,
-    options: &StartOptions,
-    origin: &Origin,
-) -> Result<AgentClient> {
-    let mut panics = 0;
-    loop {
-        match once(&app.settings, lock, steps, cluster, options, origin).await {
-            // etcd syncs every write and the disk has a journal: a machine that is switched off at
-            // any moment goes on from where it was.
-            Err(_) if panics < MOST_PANICS && boot::kernel_panicked(cluster) => {
-                panics += 1;
-                app.progress.warning(
-                    "the machine's kernel panicked while it started; booting it once more",
-                );
-                boot::switch_off(cluster).await?;
+/// One start, from a machine that is made to a cluster that is ready.
+pub struct Run<'a> {
+    /// Settings and progress.
+    pub app: &'a App,
+    /// The machine's lock.
+    pub lock: &'a MachineLock,
+    /// The steps that are shown.
+    pub steps: &'a Steps<'a>,
+    /// What to wait for, and how long.
+    pub options: &'a StartOptions,
+}
+
+impl Run<'_> {
+    /// Boots the machine unless it runs, and waits until all of it is ready; once more when its
+    /// kernel panics meanwhile.
+    pub async fn bring_up(&self, cluster: &Cluster, origin: &Origin) -> Result<AgentClient> {
+        let mut panics = 0;
+        loop {
+            match self.once(cluster, origin).await {
+                // etcd syncs every write and the disk has a journal: a machine that is switched off
+                // at any moment goes on from where it was.
+                Err(_) if panics < MOST_PANICS && boot::kernel_panicked(cluster) => {
+                    panics += 1;
+                    self.app.progress.warning(
+                        "the machine's kernel panicked while it started; booting it once more",
+                    );
+                    boot::switch_off(cluster).await?;
+                }
+                done => return done,
             }
-            done => return done,
         }
     }
-}
 
-async fn once(
-    settings: &Settings,
-    lock: &MachineLock,
-    steps: &Steps<'_>,
-    cluster: &Cluster,
-    options: &StartOptions,
-    origin: &Origin,
-) -> Result<AgentClient> {
-    let deadline = Instant::now() + options.wait_limit;
-    steps.begin(Step::Boot).await?;
-    boot::power_on(settings, cluster, origin).await?;
-    steps.begin(Step::Agent).await?;
-    let identity = cluster.present_identity();
-    let agent = boot::agent(cluster, &identity, options.wait_limit).await?;
-    tokio::select! {
-        done = wait(settings, lock, steps, cluster, &agent, options, deadline) => done?,
-        error = boot::machine_ends(cluster) => return Err(error),
-    }
-    Ok(agent)
-}
-
-/// From an agent that answers to a cluster in which a pod can be used.
-async fn wait(
-    settings: &Settings,
-    lock: &MachineLock,
-    steps: &Steps<'_>,
-    cluster: &Cluster,
-    agent: &AgentClient,
-    options: &StartOptions,
-    deadline: Instant,
-) -> Result<()> {
-    let progress = steps.progress();
-    steps.begin(Step::Api).await?;
-    ready::api_server(agent, deadline, progress).await?;
-    let client = cluster.api()?;
-    let boot_id = agent.info().await?.boot_id;
-    ready::rows(&client, ready::API, &boot_id, deadline, progress).await?;
-
-    steps.begin(Step::Addons).await?;
-    let spec = &cluster.record().spec;
-    let catalogue = catalogue()?;
-    let names = catalogue
-        .default_addons()
-        .map(|addon| addon.name.as_str())
-        .chain(spec.addons.iter().map(String::as_str));
-    let addons: Vec<&Addon> = catalogue
-        .in_order(names)
-        .map_err(|error| addon_not_found(&error))?;
-    let values = Values::new(spec.dns_address().into(), &spec.dns_domain, boot::NODE_NAME);
-    let observer = Shown(steps);
-    for addon in &addons {
-        if cluster.record().applied_addons.get(&addon.name) == Some(&addon.version) {
-            continue;
+    async fn once(&self, cluster: &Cluster, origin: &Origin) -> Result<AgentClient> {
+        let deadline = Instant::now() + self.options.wait_limit;
+        self.steps.begin(Step::Boot).await?;
+        boot::power_on(&self.app.settings, cluster, origin).await?;
+        self.steps.begin(Step::Agent).await?;
+        let identity = cluster.present_identity();
+        let agent = boot::agent(cluster, &identity, self.options.wait_limit).await?;
+        tokio::select! {
+            done = self.wait(cluster, &agent, deadline) => done?,
+            error = boot::machine_ends(cluster) => return Err(error),
         }
-        let limit = deadline.saturating_duration_since(Instant::now());
-        coracle_addons::apply(&client, addon, &values, limit, &observer).await?;
-        super::update(settings, lock, cluster.dir().name(), |record| {
-            record
-                .applied_addons
-                .insert(addon.name.clone(), addon.version.clone());
-        })?;
+        Ok(agent)
     }
 
-    steps.begin(Step::Node).await?;
-    let wanted: Vec<ready::Row> = ready::NODE
-        .iter()
-        .copied()
-        .filter(|row| options.wait.contains(&row.wait))
-        .collect();
-    ready::rows(&client, &wanted, &boot_id, deadline, progress).await?;
+    /// From an agent that answers to a cluster in which a pod can be used.
+    async fn wait(&self, cluster: &Cluster, agent: &AgentClient, deadline: Instant) -> Result<()> {
+        let (steps, options) = (self.steps, self.options);
+        let progress = steps.progress();
+        steps.begin(Step::Api).await?;
+        ready::api_server(agent, deadline, progress).await?;
+        let client = cluster.api()?;
+        let boot_id = agent.info().await?.boot_id;
+        ready::rows(&client, ready::API, &boot_id, deadline, progress).await?;
 
-    steps.begin(Step::Ready).await?;
-    if !options.wait.is_empty() {
-        ready::components(agent, deadline, progress).await?;
-    }
-    for addon in addons {
-        let wanted = match addon.name.as_str() {
-            "dns" => options.wait.contains(&Wait::Dns),
-            "storage" => options.wait.contains(&Wait::Storage),
-            _ => !options.wait.is_empty(),
-        };
-        if wanted {
+        steps.begin(Step::Addons).await?;
+        let spec = &cluster.record().spec;
+        let catalogue = catalogue()?;
+        let names = catalogue
+            .default_addons()
+            .map(|addon| addon.name.as_str())
+            .chain(spec.addons.iter().map(String::as_str));
+        let addons: Vec<&Addon> = catalogue
+            .in_order(names)
+            .map_err(|error| addon_not_found(&error))?;
+        let values = Values::new(spec.dns_address().into(), &spec.dns_domain, boot::NODE_NAME);
+        let observer = Shown(steps);
+        for addon in &addons {
+            if cluster.record().applied_addons.get(&addon.name) == Some(&addon.version) {
+                continue;
+            }
             let limit = deadline.saturating_duration_since(Instant::now());
-            coracle_addons::wait_ready(&client, addon, limit, &observer).await?;
+            coracle_addons::apply(&client, addon, &values, limit, &observer).await?;
+            super::update(
+                &self.app.settings,
+                self.lock,
+                cluster.dir().name(),
+                |record| {
+                    record
+                        .applied_addons
+                        .insert(addon.name.clone(), addon.version.clone());
+                },
+            )?;
         }
+
+        steps.begin(Step::Node).await?;
+        let wanted: Vec<ready::Row> = ready::NODE
+            .iter()
+            .copied()
+            .filter(|row| options.wait.contains(&row.wait))
+            .collect();
+        ready::rows(&client, &wanted, &boot_id, deadline, progress).await?;
+
+        steps.begin(Step::Ready).await?;
+        if !options.wait.is_empty() {
+            ready::components(agent, deadline, progress).await?;
+        }
+        for addon in addons {
+            let wanted = match addon.name.as_str() {
+                "dns" => options.wait.contains(&Wait::Dns),
+                "storage" => options.wait.contains(&Wait::Storage),
+                _ => !options.wait.is_empty(),
+            };
+            if wanted {
+                let limit = deadline.saturating_duration_since(Instant::now());
+                coracle_addons::wait_ready(&client, addon, limit, &observer).await?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The add-ons that there are.

@@ -14,12 +14,15 @@
 //! asks what is there already. The steps are one table, [`steps::Step`].
 
 mod api;
+mod begin;
 mod boot;
 mod bring_up;
 pub mod delete;
+mod draft;
 mod identity;
 pub mod image;
 mod kubeconfig;
+pub mod pause;
 mod ready;
 mod record;
 pub mod spec;

@@ -11,30 +11,24 @@
 //! Every step asks what is there already, so a start can be cut off at any of them: see
 //! [`super::steps::Step`].
 
-use super::bring_up::{self, addon_not_found, catalogue};
-use super::record::{ClusterRecord, Endpoint, FORMAT};
-use super::spec::{ClusterSpec, LEAST_DISK_MIB, LEAST_MEMORY_MIB, StartOptions, Wait};
+use super::bring_up::{Run, addon_not_found, catalogue};
+use super::draft::{COMMAND, Draft, verify_image};
+use super::spec::{ClusterSpec, LEAST_DISK_MIB, LEAST_MEMORY_MIB, StartOptions};
 use super::steps::{Step, Steps};
 use super::template::{self, Beginning};
-use super::{Cluster, boot, host_resources, image, kubeconfig, ready, store};
+use super::{Cluster, boot, host_resources, image, kubeconfig, store};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
 use crate::settings::Settings;
-use coracle_iso::images::Image;
-use coracle_protocol::client::AgentClient;
 use coracle_vm::spec::{Architecture, Minimum};
 use coracle_vm::{
-    AcceleratorChoice, AnyDriver, Driver as _, HostResources, MachineLock, MachineName,
-    MachineSpec, MachineState, Origin, ResourceRequest, Size, Template,
+    AcceleratorChoice, AnyDriver, Driver as _, HostResources, MachineName, MachineState, Origin,
+    ResourceRequest, Size,
 };
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How the namer of a lock is told to others.
-const COMMAND: &str = "coracle start";
-/// Guards the choice of addresses between clusters that are made at the same time.
-const ADDRESS_LOCK: &str = "addresses.lock";
 /// How long a running cluster may take to prove that it is ready before a start goes the long way.
 const QUICK_LOOK: Duration = Duration::from_secs(5);
 
@@ -208,235 +202,6 @@ async fn check_host(app: &App, spec: &ClusterSpec) -> Result<()> {
         app.progress.info(&facts.verdict.reason);
     }
     Ok(())
-}
-
-async fn verify_image(settings: &Settings, image: Image) -> Result<Image> {
-    let settings = settings.clone();
-    let verified = tokio::task::spawn_blocking(move || {
-        image::verify(&settings, &image)?;
-        Ok(image)
-    });
-    verified.await.context(ErrorId::Internal, || {
-        "verifying the image ended early".into()
-    })?
-}
-
-/// A cluster that is about to be made.
-struct Draft {
-    spec: ClusterSpec,
-    image: Image,
-    machine: MachineSpec,
-    beginning: Beginning,
-    /// Held while a template is made, so that nobody else makes the same.
-    baking: Option<MachineLock>,
-}
-
-impl Draft {
-    /// Chooses what it begins with, and checks the image: as far as a template was made of it, its
-    /// files are not read again.
-    async fn new(app: &App, spec: ClusterSpec, options: &StartOptions) -> Result<Self> {
-        let settings = &app.settings;
-        let image = image::current(settings)?;
-        let name = &settings.profile;
-        let dir = store(settings).machine_dir(name);
-        let machine = boot::machine_spec(name, &spec, &image, &dir)?;
-        let (beginning, baking) = choose(app, &spec, &machine, &image, options).await?;
-        let image = match &beginning {
-            Beginning::Clone(_) => {
-                image::check_sizes(settings, &image)?;
-                image
-            }
-            Beginning::Cold | Beginning::Bake(..) => verify_image(settings, image).await?,
-        };
-        Ok(Self {
-            spec,
-            image,
-            machine,
-            beginning,
-            baking,
-        })
-    }
-
-    /// Chooses an address and writes the cluster's record: from here on it is there.
-    async fn create(&self, settings: &Settings, lock: &MachineLock) -> Result<Cluster> {
-        let guard = super::lock(
-            settings,
-            &lock_name(ADDRESS_LOCK)?,
-            COMMAND,
-            super::LOCK_LIMIT,
-        )
-        .await?;
-        let others: Vec<Endpoint> = Cluster::all(settings)?
-            .iter()
-            .filter_map(|found| found.whole().map(Cluster::endpoint))
-            .collect();
-        let endpoint = boot::allocate(&self.spec, &others)?;
-        let mut machine = self.machine.clone();
-        boot::forward_ports(&mut machine, &endpoint);
-        let mut record = ClusterRecord {
-            format: FORMAT,
-            spec: self.spec.clone(),
-            image: self.image.digest().to_string(),
-            endpoint,
-            applied_addons: std::collections::BTreeMap::new(),
-            former_kubeconfig: None,
-        };
-        if let Beginning::Clone(template) = &self.beginning {
-            template::inherit(&mut record, &mut machine, template);
-        }
-        let record = coracle_vm::Record::new(
-            self.spec.driver,
-            machine,
-            record.encode()?,
-            time::OffsetDateTime::now_utc(),
-        );
-        store(settings).create(lock, &record)?;
-        drop(guard);
-        Cluster::new(settings, record)
-    }
-}
-
-fn lock_name(text: &str) -> Result<MachineName> {
-    MachineName::new(text).context(ErrorId::Internal, || format!("cannot lock {text}"))
-}
-
-/// A template where there is one. Where there is none, this start makes it, unless another one is
-/// doing so: then that one is waited for.
-async fn choose(
-    app: &App,
-    spec: &ClusterSpec,
-    machine: &MachineSpec,
-    image: &Image,
-    options: &StartOptions,
-) -> Result<(Beginning, Option<MachineLock>)> {
-    let settings = &app.settings;
-    let driver = AnyDriver::new(spec.driver, settings.programs())?;
-    // A start that waits for less than everything has nothing whole to freeze.
-    let whole = options.wait.len() == Wait::COUNT;
-    if options.cold || !whole || !driver.capabilities().can_clone {
-        return Ok((Beginning::Cold, None));
-    }
-    let digest = image.digest().to_string();
-    let facts = template::facts(&driver, machine, spec, &digest, &catalogue()?).await?;
-    let (beginning, said) = template::choose(settings, facts.clone())?;
-    let Beginning::Bake(key, _) = &beginning else {
-        return Ok((beginning, None));
-    };
-    let name = lock_name(&format!("template-{}.lock", key.short()))?;
-    let Ok(baking) = super::lock(settings, &name, COMMAND, options.wait_limit).await else {
-        app.progress
-            .info("booting cold: another start takes long to make the template");
-        return Ok((Beginning::Cold, None));
-    };
-    if let Some(said) = said {
-        app.progress.info(&said);
-    }
-    // Whoever held the lock may have made it.
-    match template::choose(settings, facts)?.0 {
-        beginning @ Beginning::Bake(..) => Ok((beginning, Some(baking))),
-        beginning => Ok((beginning, None)),
-    }
-}
-
-/// One start, from a machine that is made to a cluster that is ready.
-struct Run<'a> {
-    app: &'a App,
-    lock: &'a MachineLock,
-    steps: &'a Steps<'a>,
-    options: &'a StartOptions,
-}
-
-impl Run<'_> {
-    /// Boots or clones, whichever it is to begin with. The cluster that comes back may still have a
-    /// passing identity.
-    async fn begin(&self, cluster: Cluster, beginning: Beginning) -> Result<Cluster> {
-        match beginning {
-            Beginning::Cold => self
-                .bring_up(&cluster, &Origin::Boot)
-                .await
-                .map(|_| cluster),
-            Beginning::Clone(template) => self.go_on_from(cluster, &template).await,
-            Beginning::Bake(key, facts) => {
-                let agent = self.bring_up(&cluster, &Origin::BootToFreeze).await?;
-                self.steps.begin(Step::Template).await?;
-                let settings = &self.app.settings;
-                let baked =
-                    template::bake(settings, self.lock, &cluster, &agent, &key, facts).await;
-                drop(agent);
-                match baked {
-                    Ok(template) => {
-                        let cluster = Cluster::find(settings)?;
-                        cluster
-                            .driver()?
-                            .prepare(cluster.dir(), cluster.machine_spec())
-                            .await?;
-                        self.go_on_from(cluster, &template).await
-                    }
-                    Err(error) => {
-                        self.app.progress.warning(&format!(
-                            "no template was made, later starts are cold: {}",
-                            error.message()
-                        ));
-                        self.go_on_without(Cluster::find(settings)?).await
-                    }
-                }
-            }
-        }
-    }
-
-    async fn bring_up(&self, cluster: &Cluster, origin: &Origin) -> Result<AgentClient> {
-        let Self {
-            app,
-            lock,
-            steps,
-            options,
-        } = self;
-        bring_up::bring_up(app, lock, steps, cluster, options, origin).await
-    }
-
-    /// Clones; where that fails, boots the same disk cold and remembers not to try again.
-    async fn go_on_from(&self, cluster: Cluster, template: &Template) -> Result<Cluster> {
-        self.steps.begin(Step::Boot).await?;
-        let settings = &self.app.settings;
-        let origin = Origin::Template(template.files());
-        match boot::power_on(settings, &cluster, &origin).await {
-            Ok(()) => Ok(cluster),
-            Err(error) if error.id() == ErrorId::Template => {
-                let reason = error.causes().join("; ");
-                template::templates(settings).refuse(&template.key, &reason)?;
-                self.app.progress.warning(&format!(
-                    "booting cold, now and from now on: {} ({reason})",
-                    error.message()
-                ));
-                self.cold(cluster).await
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Goes on with a machine that could not be baked: it is paused, or off.
-    async fn go_on_without(&self, cluster: Cluster) -> Result<Cluster> {
-        if cluster.state().await? == MachineState::Off {
-            return self.cold(cluster).await;
-        }
-        boot::power_on(&self.app.settings, &cluster, &Origin::Boot).await?;
-        Ok(cluster)
-    }
-
-    async fn cold(&self, cluster: Cluster) -> Result<Cluster> {
-        boot::prepare(&cluster, &Beginning::Cold).await?;
-        self.bring_up(&cluster, &Origin::Boot).await?;
-        Ok(cluster)
-    }
-
-    /// Gives the machine its own identity, and waits until the API answers to it.
-    async fn rekey(&self, cluster: &Cluster) -> Result<()> {
-        self.steps.begin(Step::Rekey).await?;
-        let deadline = Instant::now() + self.options.wait_limit;
-        template::rekey(cluster, self.options.wait_limit).await?;
-        let client = cluster.api()?;
-        ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await
-    }
 }
 
 /// Whether the cluster is all that a start makes of it, as far as can be seen at once.

@@ -13,6 +13,7 @@ pub mod kubectl;
 mod list;
 mod logs;
 mod options;
+mod pause;
 mod profile;
 mod run;
 mod ssh;
@@ -77,6 +78,8 @@ commands! {
     #[command(visible_alias = "rm")]
     Delete(delete::Args),
     Run(run::Args),
+    Pause(pause::PauseArgs),
+    Unpause(pause::UnpauseArgs),
     Status(status::Args),
     #[command(visible_alias = "ls")]
     List(list::Args),

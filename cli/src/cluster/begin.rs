@@ -1,0 +1,93 @@
+//! From a machine that is made to one that runs, whichever way it is to begin: cold, as a template in
+//! the making, or as a clone; and to its own identity.
+
+use super::bring_up::Run;
+use super::steps::Step;
+use super::template::{self, Beginning};
+use super::{Cluster, boot, ready};
+use crate::error::{ErrorId, Result};
+use coracle_vm::{Driver as _, MachineState, Origin, Template};
+use std::time::Instant;
+
+impl Run<'_> {
+    /// Boots or clones, whichever it is to begin with. The cluster that comes back may still have a
+    /// passing identity.
+    pub async fn begin(&self, cluster: Cluster, beginning: Beginning) -> Result<Cluster> {
+        match beginning {
+            Beginning::Cold => self
+                .bring_up(&cluster, &Origin::Boot)
+                .await
+                .map(|_| cluster),
+            Beginning::Clone(template) => self.go_on_from(cluster, &template).await,
+            Beginning::Bake(key, facts) => {
+                let agent = self.bring_up(&cluster, &Origin::BootToFreeze).await?;
+                self.steps.begin(Step::Template).await?;
+                let settings = &self.app.settings;
+                let baked =
+                    template::bake(settings, self.lock, &cluster, &agent, &key, facts).await;
+                drop(agent);
+                match baked {
+                    Ok(template) => {
+                        let cluster = Cluster::find(settings)?;
+                        cluster
+                            .driver()?
+                            .prepare(cluster.dir(), cluster.machine_spec())
+                            .await?;
+                        self.go_on_from(cluster, &template).await
+                    }
+                    Err(error) => {
+                        self.app.progress.warning(&format!(
+                            "no template was made, later starts are cold: {}",
+                            error.message()
+                        ));
+                        self.go_on_without(Cluster::find(settings)?).await
+                    }
+                }
+            }
+        }
+    }
+
+    /// Clones; where that fails, boots the same disk cold and remembers not to try again.
+    async fn go_on_from(&self, cluster: Cluster, template: &Template) -> Result<Cluster> {
+        self.steps.begin(Step::Boot).await?;
+        let settings = &self.app.settings;
+        let origin = Origin::Template(template.files());
+        match boot::power_on(settings, &cluster, &origin).await {
+            Ok(()) => Ok(cluster),
+            Err(error) if error.id() == ErrorId::Template => {
+                let reason = error.causes().join("; ");
+                template::templates(settings).refuse(&template.key, &reason)?;
+                self.app.progress.warning(&format!(
+                    "booting cold, now and from now on: {} ({reason})",
+                    error.message()
+                ));
+                self.cold(cluster).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Goes on with a machine that could not be baked: it is paused, or off.
+    async fn go_on_without(&self, cluster: Cluster) -> Result<Cluster> {
+        if cluster.state().await? == MachineState::Off {
+            return self.cold(cluster).await;
+        }
+        boot::power_on(&self.app.settings, &cluster, &Origin::Boot).await?;
+        Ok(cluster)
+    }
+
+    async fn cold(&self, cluster: Cluster) -> Result<Cluster> {
+        boot::prepare(&cluster, &Beginning::Cold).await?;
+        self.bring_up(&cluster, &Origin::Boot).await?;
+        Ok(cluster)
+    }
+
+    /// Gives the machine its own identity, and waits until the API answers to it.
+    pub async fn rekey(&self, cluster: &Cluster) -> Result<()> {
+        self.steps.begin(Step::Rekey).await?;
+        let deadline = Instant::now() + self.options.wait_limit;
+        template::rekey(cluster, self.options.wait_limit).await?;
+        let client = cluster.api()?;
+        ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await
+    }
+}

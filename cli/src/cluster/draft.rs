@@ -1,0 +1,152 @@
+//! A new cluster before it is there: what it is made of, and what it begins with.
+//!
+//! ```text
+//! ClusterSpec, image --choose--> Draft { Cold | Bake | Clone } --create--> Cluster
+//! ```
+
+use super::bring_up::catalogue;
+use super::record::{ClusterRecord, Endpoint, FORMAT};
+use super::spec::{ClusterSpec, StartOptions, Wait};
+use super::template::{self, Beginning};
+use super::{Cluster, boot, image, store};
+use crate::commands::App;
+use crate::error::{Context as _, ErrorId, Result};
+use crate::settings::Settings;
+use coracle_iso::images::Image;
+use coracle_vm::{AnyDriver, Driver as _, MachineLock, MachineName, MachineSpec};
+use std::collections::BTreeMap;
+
+/// How the namer of a lock is told to others.
+pub const COMMAND: &str = "coracle start";
+/// Guards the choice of addresses between clusters that are made at the same time.
+const ADDRESS_LOCK: &str = "addresses.lock";
+
+/// Compares every file of an image with its digest.
+pub async fn verify_image(settings: &Settings, image: Image) -> Result<Image> {
+    let settings = settings.clone();
+    let verified = tokio::task::spawn_blocking(move || {
+        image::verify(&settings, &image)?;
+        Ok(image)
+    });
+    verified.await.context(ErrorId::Internal, || {
+        "verifying the image ended early".into()
+    })?
+}
+
+/// A cluster that is about to be made.
+pub struct Draft {
+    spec: ClusterSpec,
+    image: Image,
+    machine: MachineSpec,
+    /// What it begins with.
+    pub beginning: Beginning,
+    /// Held while a template is made, so that nobody else makes the same.
+    pub baking: Option<MachineLock>,
+}
+
+impl Draft {
+    /// Chooses what it begins with, and checks the image: as far as a template was made of it, its
+    /// files are not read again.
+    pub async fn new(app: &App, spec: ClusterSpec, options: &StartOptions) -> Result<Self> {
+        let settings = &app.settings;
+        let image = image::current(settings)?;
+        let name = &settings.profile;
+        let dir = store(settings).machine_dir(name);
+        let machine = boot::machine_spec(name, &spec, &image, &dir)?;
+        let (beginning, baking) = choose(app, &spec, &machine, &image, options).await?;
+        let image = match &beginning {
+            Beginning::Clone(_) => {
+                image::check_sizes(settings, &image)?;
+                image
+            }
+            Beginning::Cold | Beginning::Bake(..) => verify_image(settings, image).await?,
+        };
+        Ok(Self {
+            spec,
+            image,
+            machine,
+            beginning,
+            baking,
+        })
+    }
+
+    /// Chooses an address and writes the cluster's record: from here on it is there.
+    pub async fn create(&self, settings: &Settings, lock: &MachineLock) -> Result<Cluster> {
+        let guard = super::lock(
+            settings,
+            &lock_name(ADDRESS_LOCK)?,
+            COMMAND,
+            super::LOCK_LIMIT,
+        )
+        .await?;
+        let others: Vec<Endpoint> = Cluster::all(settings)?
+            .iter()
+            .filter_map(|found| found.whole().map(Cluster::endpoint))
+            .collect();
+        let endpoint = boot::allocate(&self.spec, &others)?;
+        let mut machine = self.machine.clone();
+        boot::forward_ports(&mut machine, &endpoint);
+        let mut record = ClusterRecord {
+            format: FORMAT,
+            spec: self.spec.clone(),
+            image: self.image.digest().to_string(),
+            endpoint,
+            applied_addons: BTreeMap::new(),
+            former_kubeconfig: None,
+        };
+        if let Beginning::Clone(template) = &self.beginning {
+            template::inherit(&mut record, &mut machine, template);
+        }
+        let record = coracle_vm::Record::new(
+            self.spec.driver,
+            machine,
+            record.encode()?,
+            time::OffsetDateTime::now_utc(),
+        );
+        store(settings).create(lock, &record)?;
+        drop(guard);
+        Cluster::new(settings, record)
+    }
+}
+
+fn lock_name(text: &str) -> Result<MachineName> {
+    MachineName::new(text).context(ErrorId::Internal, || format!("cannot lock {text}"))
+}
+
+/// A template where there is one. Where there is none, this start makes it, unless another one is
+/// doing so: then that one is waited for.
+async fn choose(
+    app: &App,
+    spec: &ClusterSpec,
+    machine: &MachineSpec,
+    image: &Image,
+    options: &StartOptions,
+) -> Result<(Beginning, Option<MachineLock>)> {
+    let settings = &app.settings;
+    let driver = AnyDriver::new(spec.driver, settings.programs())?;
+    // A start that waits for less than everything has nothing whole to freeze.
+    let whole = options.wait.len() == Wait::COUNT;
+    if options.cold || !whole || !driver.capabilities().can_clone {
+        return Ok((Beginning::Cold, None));
+    }
+    let digest = image.digest().to_string();
+    let facts = template::facts(&driver, machine, spec, &digest, &catalogue()?).await?;
+    let (beginning, said) = template::choose(settings, facts.clone())?;
+    let Beginning::Bake(key, _) = &beginning else {
+        return Ok((beginning, None));
+    };
+    let name = lock_name(&format!("template-{}.lock", key.short()))?;
+    let Ok(baking) = super::lock(settings, &name, COMMAND, options.wait_limit).await else {
+        app.progress
+            .info("booting cold: another start takes long to make the template");
+        return Ok((Beginning::Cold, None));
+    };
+    if let Some(said) = said {
+        app.progress.info(&said);
+    }
+    // Whoever held the lock may have made it.
+    match template::choose(settings, facts)?.0 {
+        beginning @ Beginning::Bake(..) => Ok((beginning, Some(baking))),
+        beginning => Ok((beginning, None)),
+    }
+}

@@ -1,0 +1,47 @@
+//! `pause` and `unpause`: the machine keeps its memory and uses no processor meanwhile.
+
+use super::{Cluster, LOCK_LIMIT, boot, lock};
+use crate::commands::App;
+use crate::error::{Error, ErrorId, Result};
+use coracle_vm::{Driver as _, MachineState};
+use std::time::Duration;
+
+/// How long the agent may take to answer once the machine goes on.
+const AGENT_LIMIT: Duration = Duration::from_secs(60);
+
+/// Stops the machine's processors; false when they were stopped already.
+pub async fn pause(app: &App, cluster: &Cluster) -> Result<bool> {
+    let name = cluster.dir().name();
+    let _lock = lock(&app.settings, name, "coracle pause", LOCK_LIMIT).await?;
+    match cluster.state().await? {
+        MachineState::Paused => Ok(false),
+        MachineState::Running => {
+            cluster.driver()?.pause(cluster.dir()).await?;
+            Ok(true)
+        }
+        state => Err(not_possible(cluster, &state)),
+    }
+}
+
+/// Lets them go on, and steps the machine's clock to now; false when they were not stopped.
+pub async fn unpause(app: &App, cluster: &Cluster) -> Result<bool> {
+    let name = cluster.dir().name();
+    let _lock = lock(&app.settings, name, "coracle unpause", LOCK_LIMIT).await?;
+    match cluster.state().await? {
+        MachineState::Running => Ok(false),
+        MachineState::Paused => {
+            cluster.driver()?.resume(cluster.dir()).await?;
+            boot::agent(cluster, &cluster.present_identity(), AGENT_LIMIT).await?;
+            Ok(true)
+        }
+        state => Err(not_possible(cluster, &state)),
+    }
+}
+
+fn not_possible(cluster: &Cluster, state: &MachineState) -> Error {
+    let name = cluster.dir().name();
+    Error::new(
+        ErrorId::MachineNotRunning,
+        format!("the cluster \"{name}\" is not running: its machine is {state}"),
+    )
+}
