@@ -28,6 +28,7 @@ impl StateOnItsOwnDisk {
             .args(["-t", "tmpfs", "-o", "size=40g,mode=0700", "tmpfs"])
             .args([&folder])
             .ok();
+        coracle.give_to_account(&folder);
         Some(Self { folder })
     }
 

@@ -14,7 +14,7 @@
 mod full_disk;
 
 use coracle_tests::{
-    Coracle, Sections, alive, kill_pid, replace_in, signal_pid, small_image, write,
+    Account, Coracle, Sections, alive, kill_pid, replace_in, signal_pid, small_image, write,
 };
 use rustix::process::Signal;
 use std::fs;
@@ -61,6 +61,12 @@ fn the_chain_knows_every_step() {
     }
 }
 
+/// A sandbox for real machines in the hands of an ordinary user, where this process can make one: to
+/// root, nothing is forbidden that could fail.
+fn sandbox() -> Coracle {
+    Account::create().map_or_else(Coracle::with_machine, Coracle::with_machine_as)
+}
+
 /// While a start holds the machine's lock, commands that would change the machine say who has it.
 fn others_have_to_wait(coracle: &Coracle) {
     let mut start = coracle.run("start").start();
@@ -78,12 +84,13 @@ fn others_have_to_wait(coracle: &Coracle) {
 
 #[test]
 fn a_start_killed_at_every_step_goes_on_and_a_killed_hypervisor_comes_back() {
-    let mut coracle = Coracle::with_machine();
+    let mut coracle = sandbox();
     let mut faults = Sections::new("kill");
     let real = coracle.user_home().join("dotfiles/kubeconfig");
     write(&real, FOREIGN);
     fs::create_dir_all(coracle.kubeconfig().parent().unwrap()).unwrap();
     std::os::unix::fs::symlink(&real, coracle.kubeconfig()).unwrap();
+    coracle.give_to_account(&coracle.user_home());
 
     faults.run(
         "delete after a kill right behind the boot leaves nothing",
@@ -221,7 +228,7 @@ fn a_start_killed_at_every_step_goes_on_and_a_killed_hypervisor_comes_back() {
 
 #[test]
 fn a_start_interrupted_at_every_step_says_so_and_a_full_disk_pauses() {
-    let mut coracle = Coracle::with_machine();
+    let mut coracle = sandbox();
     let mut faults = Sections::new("interrupt");
     let disk = full_disk::StateOnItsOwnDisk::mount(&coracle);
     faults.must("interrupted at every step", || {
