@@ -253,6 +253,21 @@ fn a_start_interrupted_at_every_step_says_so_and_a_full_disk_pauses() {
             || disk.fill_and_free(&coracle),
         );
     }
+    faults.run(
+        "a kernel that panics during a start is booted once more",
+        || {
+            kill_pid(coracle.hypervisor("coracle").pid);
+            let mut start = coracle.run("start").start();
+            start.until_it_says("Starting the control plane");
+            // The connection ends with the kernel.
+            let panic = "ssh -- echo c | sudo tee /proc/sysrq-trigger";
+            let panicking = coracle.run(panic).start();
+            start.until_it_says("booting it once more");
+            drop(panicking);
+            start.done().ok();
+            coracle.run("status").ok();
+        },
+    );
     faults.run("an interrupted stop says what it leaves", || {
         let mut stop = coracle.run("stop").start();
         stop.until_it_says("Stopping");

@@ -16,6 +16,8 @@ pub enum MachineState {
     /// The guest's processors are stopped because a write failed: no space on the host. They go on by
     /// [`Driver::resume`](crate::Driver::resume) after space was made.
     PausedDiskFull,
+    /// The guest's kernel panicked, and its processors are stopped. The way out is another boot.
+    Panicked,
     /// Something is wrong that needs a decision.
     Broken {
         /// What is wrong, as a part of a sentence.
@@ -38,6 +40,7 @@ impl fmt::Display for MachineState {
             Self::Running => f.pad("running"),
             Self::Paused => f.pad("paused"),
             Self::PausedDiskFull => f.pad("paused: host disk full"),
+            Self::Panicked => f.pad("broken: the guest's kernel panicked"),
             Self::Broken { reason } => write!(f, "broken: {reason}"),
         }
     }

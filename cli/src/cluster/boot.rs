@@ -241,8 +241,8 @@ pub async fn power_on(settings: &Settings, cluster: &Cluster, origin: &Origin) -
             Ok(cluster.driver()?.resume(cluster.dir()).await?)
         }
         MachineState::Off => crate::host_agent::spawn(settings, cluster.dir(), origin).await,
-        MachineState::Broken { reason } => {
-            tracing::warn!(reason, "ending a hypervisor that does not answer");
+        state @ (MachineState::Broken { .. } | MachineState::Panicked) => {
+            tracing::warn!(%state, "ending a hypervisor that does not go on");
             switch_off(cluster).await?;
             crate::host_agent::spawn(settings, cluster.dir(), &Origin::Boot).await
         }
@@ -274,9 +274,14 @@ pub async fn agent(
     Ok(agent)
 }
 
-/// Whether the kernel of this boot panicked, as it says on the console: early in a boot that is the
-/// only way in which it can tell. It is the last thing that a kernel says.
-pub fn kernel_panicked(cluster: &Cluster) -> bool {
+/// Whether the kernel of this boot panicked: as its panic device told the hypervisor, which stops it
+/// before the console says anything; or, early in a boot without that device, as the console says. It
+/// is the last thing that a kernel says.
+pub async fn kernel_panicked(cluster: &Cluster) -> bool {
+    matches!(cluster.state().await, Ok(MachineState::Panicked)) || panic_on_console(cluster)
+}
+
+fn panic_on_console(cluster: &Cluster) -> bool {
     let said = log_file::last_lines(&cluster.serial_log(), PANIC_LINES);
     said.iter()
         .any(|line| line.contains("Kernel panic - not syncing"))
@@ -293,7 +298,7 @@ pub async fn machine_ends(cluster: &Cluster) -> Error {
     loop {
         tokio::time::sleep(WATCH_PAUSE).await;
         let state = match cluster.state().await {
-            Ok(MachineState::Running | MachineState::Starting) if kernel_panicked(cluster) => {
+            Ok(MachineState::Running | MachineState::Starting) if panic_on_console(cluster) => {
                 "stopped by a panic of its kernel".to_owned()
             }
             Ok(MachineState::Running | MachineState::Starting) => {

@@ -36,7 +36,10 @@ impl Run<'_> {
             match self.once(cluster, origin).await {
                 // etcd syncs every write and the disk has a journal: a machine that is switched off
                 // at any moment goes on from where it was.
-                Err(_) if panics < MOST_PANICS && boot::kernel_panicked(cluster) => {
+                Err(error) if panics < MOST_PANICS => {
+                    if !boot::kernel_panicked(cluster).await {
+                        return Err(error);
+                    }
                     panics += 1;
                     self.app.progress.warning(
                         "the machine's kernel panicked while it started; booting it once more",

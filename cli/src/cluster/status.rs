@@ -79,6 +79,10 @@ impl ClusterStatus {
                 MachineState::Starting => "Starting".into(),
                 MachineState::Paused => "Paused".into(),
                 MachineState::PausedDiskFull => "Paused: host disk full".into(),
+                MachineState::Panicked => {
+                    problems.push("the guest's kernel panicked".into());
+                    "Broken".into()
+                }
                 MachineState::Broken { reason } => {
                     problems.push(reason.clone());
                     "Broken".into()

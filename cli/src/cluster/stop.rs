@@ -28,6 +28,11 @@ pub async fn stop(app: &App, cluster: Cluster) -> Result<bool> {
         MachineState::Off => return Ok(false),
         // Its processors have to run for it to end cleanly.
         MachineState::Paused | MachineState::PausedDiskFull => driver.resume(cluster.dir()).await?,
+        // Nobody is left inside to end it cleanly.
+        MachineState::Panicked => {
+            boot::switch_off(&cluster).await?;
+            return Ok(true);
+        }
         MachineState::Running | MachineState::Starting | MachineState::Broken { .. } => {}
     }
     if let Err(error) = shut_down(&cluster).await {

@@ -58,7 +58,7 @@ async fn status(monitor: &mut QmpClient) -> Result<MachineState, QmpError> {
                 broken("a disk of the machine failed on the host".to_owned())
             }
         }
-        "guest-panicked" => broken("the guest's kernel panicked".to_owned()),
+        "guest-panicked" => MachineState::Panicked,
         "internal-error" => broken("QEMU stopped the guest after an internal error".to_owned()),
         "suspended" => broken("the guest suspended itself".to_owned()),
         other => broken(format!("QEMU is in the state {other}")),
