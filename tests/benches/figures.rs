@@ -40,6 +40,10 @@ fn image(figures: &mut Vec<Figure>, size: bool, from_nothing: bool) {
         let mut run = Coracle::new().program(binary()).args(["image-build"]);
         run = run.folder(coracle_tests::repository());
         run = run.env("CORACLE_HOME", shared_home());
+        // The toolchains' own caches are there, as they are for whoever builds again.
+        if let Some(home) = std::env::var_os("HOME") {
+            run = run.env("HOME", home);
+        }
         if let Some(cache) = std::env::var_os("CORACLE_CACHE") {
             run = run.env("CORACLE_CACHE", cache);
         }
