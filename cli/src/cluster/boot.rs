@@ -180,7 +180,7 @@ pub async fn prepare(cluster: &Cluster, beginning: &Beginning) -> Result<()> {
         Beginning::Clone(template) => {
             let shared = template::passing_identity(template);
             make(&own, Some(&shared))?;
-            shared.copy_shared_part(&cluster.dir().path().join("passing"))?;
+            shared.copy_shared_part(&passing)?;
             &own
         }
     };

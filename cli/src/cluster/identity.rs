@@ -159,10 +159,11 @@ impl IdentityFiles {
 
     /// Copies what clones of a template share and what reaches them at first: no key of this
     /// identity signs anything for a clone but the API server's certificate.
-    pub fn copy_shared_part(&self, to: &Path) -> Result<()> {
-        let copy = Self::new(to.to_owned());
-        coracle_vm::store::atomic::create_private_dirs(to)
-            .context(ErrorId::Write, || format!("cannot make {}", to.display()))?;
+    pub fn copy_shared_part(&self, copy: &Self) -> Result<()> {
+        coracle_vm::store::atomic::create_private_dirs(&copy.folder)
+            .context(ErrorId::Write, || {
+                format!("cannot make {}", copy.folder.display())
+            })?;
         for path in [
             Self::cluster_ca,
             Self::cluster_ca_key,
@@ -170,7 +171,7 @@ impl IdentityFiles {
             Self::agent_client,
             Self::agent_client_key,
         ] {
-            write(&path(&copy), &read(&path(self))?)?;
+            write(&path(copy), &read(&path(self))?)?;
         }
         write(&copy.folder.join("complete"), "")
     }

@@ -295,14 +295,17 @@ impl Cluster {
     pub async fn require_running(&self) -> Result<()> {
         match self.state().await? {
             MachineState::Running => Ok(()),
-            state => Err(Error::new(
-                ErrorId::MachineNotRunning,
-                format!(
-                    "the cluster \"{}\" is not running: its machine is {state}",
-                    self.dir.name()
-                ),
-            )),
+            state => Err(self.not_running(&state)),
         }
+    }
+
+    /// What a command that needs a running machine says of another state.
+    fn not_running(&self, state: &MachineState) -> Error {
+        let name = self.dir.name();
+        Error::new(
+            ErrorId::MachineNotRunning,
+            format!("the cluster \"{name}\" is not running: its machine is {state}"),
+        )
     }
 
     /// A connection to the machine's agent, or why there is none.

@@ -2,7 +2,7 @@
 
 use super::{Cluster, LOCK_LIMIT, boot, lock};
 use crate::commands::App;
-use crate::error::{Error, ErrorId, Result};
+use crate::error::Result;
 use coracle_vm::{Driver as _, MachineState};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub async fn pause(app: &App, cluster: &Cluster) -> Result<bool> {
             cluster.driver()?.pause(cluster.dir()).await?;
             Ok(true)
         }
-        state => Err(not_possible(cluster, &state)),
+        state => Err(cluster.not_running(&state)),
     }
 }
 
@@ -34,14 +34,6 @@ pub async fn unpause(app: &App, cluster: &Cluster) -> Result<bool> {
             boot::agent(cluster, &cluster.present_identity(), AGENT_LIMIT).await?;
             Ok(true)
         }
-        state => Err(not_possible(cluster, &state)),
+        state => Err(cluster.not_running(&state)),
     }
-}
-
-fn not_possible(cluster: &Cluster, state: &MachineState) -> Error {
-    let name = cluster.dir().name();
-    Error::new(
-        ErrorId::MachineNotRunning,
-        format!("the cluster \"{name}\" is not running: its machine is {state}"),
-    )
 }

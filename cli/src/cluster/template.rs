@@ -157,7 +157,7 @@ pub async fn bake(
     driver.freeze(cluster.dir(), &files).await?;
     boot::switch_off(cluster).await?;
     let passing = cluster.passing_identity();
-    passing.copy_shared_part(&incoming.folder().join(IDENTITY))?;
+    passing.copy_shared_part(&IdentityFiles::new(incoming.folder().join(IDENTITY)))?;
     let disk = Disks::new(&settings.home).freeze(&cluster.dir().data_disk())?;
     let size = |path: &PathBuf| {
         std::fs::metadata(path)
