@@ -47,6 +47,7 @@ pub mod name;
 pub mod program;
 pub mod qemu;
 pub mod qmp;
+pub mod saved;
 pub mod size;
 pub mod spec;
 pub mod state;
@@ -60,6 +61,7 @@ pub use driver::{
 };
 pub use host::HostResources;
 pub use name::MachineName;
+pub use saved::{Kept, Saved, SavedError, Saves};
 pub use size::Size;
 pub use spec::{
     Boot, Disk, DiskRole, MachineSpec, PortForward, ResourceRequest, SpecError, UserNetwork,

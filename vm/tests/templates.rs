@@ -20,7 +20,7 @@ use std::path::Path;
 async fn frozen(machine: &TestMachine, folder: &Path) -> TemplateFiles {
     let (driver, dir) = (&machine.driver, &machine.dir);
     driver.prepare(dir, &machine.spec).await.unwrap();
-    let _process = start(machine, &Origin::BootToFreeze).await.unwrap();
+    let _process = start(machine, &Origin::Boot).await.unwrap();
     std::fs::create_dir(folder).unwrap();
     let files = TemplateFiles::in_folder(folder);
     driver.freeze(dir, &files).await.unwrap();
@@ -92,17 +92,20 @@ async fn a_damaged_template_is_an_error_of_its_own_and_a_boot_still_works() {
 }
 
 #[tokio::test]
-async fn a_machine_that_was_not_launched_for_it_is_not_frozen_and_goes_on() {
+async fn a_machine_that_went_on_from_a_template_is_not_frozen_and_runs_on() {
     let machine = TestMachine::new();
-    let _process = start(&machine, &Origin::Boot).await.unwrap();
-    let files = TemplateFiles::in_folder(machine.home());
+    let files = frozen(&machine, &machine.home().join("template")).await;
+    let _process = start(&machine, &Origin::Template(files)).await.unwrap();
+    let again = TemplateFiles::in_folder(machine.home());
     let error = machine
         .driver
-        .freeze(&machine.dir, &files)
+        .freeze(&machine.dir, &again)
         .await
         .unwrap_err();
     assert!(
-        format!("{error:?}").contains("not launched to be frozen"),
+        error
+            .to_string()
+            .contains("not one that a template can be made of"),
         "{error:?}"
     );
     assert_eq!(machine.state().await, MachineState::Running);

@@ -6,7 +6,7 @@ use super::steps::Step;
 use super::template::{self, Beginning};
 use super::{Cluster, boot, ready};
 use crate::error::{ErrorId, Result};
-use coracle_vm::{Driver as _, MachineState, Origin, Template};
+use coracle_vm::{Driver as _, MachineState, Origin, Saved, Saves, Template};
 use std::time::Instant;
 
 impl Run<'_> {
@@ -19,8 +19,9 @@ impl Run<'_> {
                 .await
                 .map(|_| cluster),
             Beginning::Clone(template) => self.go_on_from(cluster, &template).await,
+            Beginning::Saved(saved) => self.wake(cluster, saved).await,
             Beginning::Bake(key, facts) => {
-                let agent = self.bring_up(&cluster, &Origin::BootToFreeze).await?;
+                let agent = self.bring_up(&cluster, &Origin::Boot).await?;
                 self.steps.begin(Step::Template).await?;
                 let settings = &self.app.settings;
                 let baked =
@@ -65,6 +66,33 @@ impl Run<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Goes on from where the cluster was saved; where that fails, boots the same disk cold.
+    async fn wake(&self, cluster: Cluster, saved: Box<Saved>) -> Result<Cluster> {
+        self.steps.begin(Step::Boot).await?;
+        let settings = &self.app.settings;
+        match boot::power_on(settings, &cluster, &Origin::Saved(saved)).await {
+            Ok(()) => {}
+            Err(error) if error.id() == ErrorId::Template => {
+                Saves::new(cluster.dir()).discard()?;
+                self.app.progress.warning(&format!(
+                    "booting cold: {} ({})",
+                    error.message(),
+                    error.causes().join("; ")
+                ));
+                return self.cold(cluster).await;
+            }
+            Err(error) => return Err(error),
+        }
+        self.steps.begin(Step::Agent).await?;
+        let deadline = Instant::now() + self.options.wait_limit;
+        let identity = cluster.present_identity();
+        boot::agent(&cluster, &identity, self.options.wait_limit).await?;
+        self.steps.begin(Step::Api).await?;
+        let client = cluster.api()?;
+        ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await?;
+        Ok(cluster)
     }
 
     /// Goes on with a machine that could not be baked: it is paused, or off.

@@ -160,6 +160,10 @@ pub fn forward_ports(machine: &mut MachineSpec, endpoint: &Endpoint) {
 
 /// Makes identity and disks, where they are missing; writes the seed anew.
 pub async fn prepare(cluster: &Cluster, beginning: &Beginning) -> Result<()> {
+    if let Beginning::Saved(_) = beginning {
+        // All of it is as it was.
+        return Ok(());
+    }
     let (own, passing) = (cluster.identity_files(), cluster.passing_identity());
     let record = cluster.record();
     let make = |files: &IdentityFiles, shared| {
@@ -183,6 +187,7 @@ pub async fn prepare(cluster: &Cluster, beginning: &Beginning) -> Result<()> {
             shared.copy_shared_part(&passing)?;
             &own
         }
+        Beginning::Saved(_) => &own,
     };
     let seed = seed(record, boots_with)?;
     let path = cluster.dir().seed_disk();

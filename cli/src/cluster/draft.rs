@@ -59,7 +59,9 @@ impl Draft {
                 image::check_sizes(settings, &image)?;
                 image
             }
-            Beginning::Cold | Beginning::Bake(..) => verify_image(settings, image).await?,
+            Beginning::Cold | Beginning::Bake(..) | Beginning::Saved(_) => {
+                verify_image(settings, image).await?
+            }
         };
         Ok(Self {
             spec,

@@ -17,6 +17,7 @@ use coracle_kubeconfig::pki::{Authority, Credentials, LeafRequest, ServiceAccoun
 use coracle_protocol::client::AgentCredentials;
 use coracle_protocol::guest::{AgentIdentity, ClusterIdentity, SshIdentity};
 use coracle_protocol::{AGENT_SERVER_NAME, GUEST_USER};
+use coracle_vm::store::atomic;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,11 +97,8 @@ impl IdentityFiles {
         if self.folder.exists() {
             std::fs::remove_dir_all(&self.folder).context(ErrorId::Write, failed)?;
         }
-        let workplace = tempfile::Builder::new()
-            .prefix(".identity-")
-            .tempdir_in(parent)
-            .context(ErrorId::Write, failed)?;
-        for_owner_only(workplace.path()).context(ErrorId::Write, failed)?;
+        let workplace =
+            atomic::private_folder(parent, ".identity-").context(ErrorId::Write, failed)?;
         let files = Self::new(workplace.path().to_owned());
         files.fill(spec, endpoint, guest, shared)?;
         write(&files.folder.join("complete"), "")?;
@@ -160,10 +158,9 @@ impl IdentityFiles {
     /// Copies what clones of a template share and what reaches them at first: no key of this
     /// identity signs anything for a clone but the API server's certificate.
     pub fn copy_shared_part(&self, copy: &Self) -> Result<()> {
-        coracle_vm::store::atomic::create_private_dirs(&copy.folder)
-            .context(ErrorId::Write, || {
-                format!("cannot make {}", copy.folder.display())
-            })?;
+        atomic::create_private_dirs(&copy.folder).context(ErrorId::Write, || {
+            format!("cannot make {}", copy.folder.display())
+        })?;
         for path in [
             Self::cluster_ca,
             Self::cluster_ca_key,
@@ -240,18 +237,6 @@ impl IdentityFiles {
     }
 }
 
-/// A temporary folder follows the umask; secrets do not.
-#[cfg(unix)]
-fn for_owner_only(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
-}
-
-#[cfg(not(unix))]
-fn for_owner_only(_folder: &Path) -> std::io::Result<()> {
-    Ok(())
-}
-
 /// Every name and address under which the API server is reached from outside, and from pods.
 fn serving_request(spec: &ClusterSpec, endpoint: &Endpoint, guest: Ipv4Addr) -> LeafRequest {
     let mut dns_names: Vec<String> = ["localhost", "coracle", "kubernetes", "kubernetes.default"]
@@ -312,7 +297,7 @@ fn pair(certificate: &Path, key: &Path, credentials: &Credentials) -> Result<()>
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    coracle_vm::store::atomic::write(path, text.as_bytes()).context(ErrorId::Write, || {
+    atomic::write(path, text.as_bytes()).context(ErrorId::Write, || {
         format!("cannot write {}", path.display())
     })
 }

@@ -19,6 +19,7 @@ mod boot;
 mod bring_up;
 pub mod delete;
 mod draft;
+pub mod hibernate;
 mod identity;
 pub mod image;
 mod kubeconfig;

@@ -3,7 +3,7 @@
 use super::{Cluster, LOCK_LIMIT, boot, lock};
 use crate::commands::App;
 use crate::error::Result;
-use coracle_vm::{Driver as _, MachineState};
+use coracle_vm::{Driver as _, MachineState, Saves};
 use std::time::Duration;
 
 /// How long the agent may take to answer once the machine goes on.
@@ -29,7 +29,8 @@ pub async fn unpause(app: &App, cluster: &Cluster) -> Result<bool> {
     let _lock = lock(&app.settings, name, "coracle unpause", LOCK_LIMIT).await?;
     match cluster.state().await? {
         MachineState::Running => Ok(false),
-        MachineState::Paused => {
+        // A restore that was cut off looks the same; only a start finishes it.
+        MachineState::Paused if !Saves::new(cluster.dir()).is_there() => {
             cluster.driver()?.resume(cluster.dir()).await?;
             boot::agent(cluster, &cluster.present_identity(), AGENT_LIMIT).await?;
             Ok(true)

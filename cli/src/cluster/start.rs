@@ -16,7 +16,7 @@ use super::draft::{COMMAND, Draft, verify_image};
 use super::spec::{ClusterSpec, LEAST_DISK_MIB, LEAST_MEMORY_MIB, StartOptions};
 use super::steps::{Step, Steps};
 use super::template::{self, Beginning};
-use super::{Cluster, boot, host_resources, image, kubeconfig, store};
+use super::{Cluster, boot, hibernate, host_resources, image, kubeconfig, store};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
@@ -96,11 +96,9 @@ pub async fn start(
     steps.begin(Step::Image).await?;
     let (cluster, beginning, baking) = match plan {
         Plan::Existing(cluster) => {
-            if cluster.state().await? == MachineState::Off {
-                verify_image(settings, image::open(settings, &cluster.record().image)?).await?;
-            }
+            let beginning = beginning(app, &cluster).await?;
             steps.begin(Step::Machine).await?;
-            (*cluster, Beginning::Cold, None)
+            (*cluster, beginning, None)
         }
         Plan::New(spec) => {
             let draft = Draft::new(app, *spec, options).await?;
@@ -138,6 +136,31 @@ pub async fn start(
         address: cluster.endpoint().address,
         current,
     })
+}
+
+/// What a cluster that is there goes on from, with its image checked as far as that needs it.
+async fn beginning(app: &App, cluster: &Cluster) -> Result<Beginning> {
+    hibernate::settle(cluster).await?;
+    if cluster.state().await? != MachineState::Off {
+        return Ok(Beginning::Cold);
+    }
+    let settings = &app.settings;
+    let image = image::open(settings, &cluster.record().image)?;
+    let (saved, said) = hibernate::find(cluster).await?;
+    if let Some(said) = said {
+        app.progress.info(&said);
+    }
+    match saved {
+        Some(saved) => {
+            // What ran has read its files long ago.
+            image::check_sizes(settings, &image)?;
+            Ok(Beginning::Saved(Box::new(saved)))
+        }
+        None => {
+            verify_image(settings, image).await?;
+            Ok(Beginning::Cold)
+        }
+    }
 }
 
 /// Whether a machine of the current profile is there that no start finished with: for

@@ -1,8 +1,9 @@
-//! `stop`: pods first, then the control plane, then the machine.
+//! `stop`: the cluster is saved as it is and its machine ends; or, where that cannot be or was not
+//! asked for, pods end first, then the control plane, then the machine.
 
-use super::{Cluster, LOCK_LIMIT, boot, lock};
+use super::{Cluster, LOCK_LIMIT, boot, hibernate, lock};
 use crate::commands::App;
-use crate::error::Result;
+use crate::error::{ErrorId, Result};
 use coracle_protocol::api::PowerAction;
 use coracle_vm::{Driver as _, MachineState};
 use std::time::Duration;
@@ -13,39 +14,69 @@ const POD_GRACE: Duration = Duration::from_secs(15);
 const GUEST_LIMIT: Duration = Duration::from_secs(120);
 /// How long to wait for an agent that may not be up yet.
 const AGENT_LIMIT: Duration = Duration::from_secs(30);
+/// How long what pods wrote may take to reach the disk.
+const SYNC_LIMIT: Duration = Duration::from_secs(60);
 
-/// Stops the cluster; false when it was stopped already.
-pub async fn stop(app: &App, cluster: Cluster) -> Result<bool> {
-    let _lock = lock(
-        &app.settings,
-        cluster.dir().name(),
-        "coracle stop",
-        LOCK_LIMIT,
-    )
-    .await?;
+/// How a stop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was stopped before.
+    Already,
+    /// It is saved: the next start goes on with all that ran.
+    Saved,
+    /// Its machine was shut down.
+    ShutDown,
+}
+
+/// Stops the cluster.
+pub async fn stop(app: &App, cluster: &Cluster, shut_down: bool) -> Result<Stopped> {
+    let name = cluster.dir().name();
+    let _lock = lock(&app.settings, name, "coracle stop", LOCK_LIMIT).await?;
+    hibernate::settle(cluster).await?;
     let driver = cluster.driver()?;
     match driver.observe(cluster.dir()).await {
-        MachineState::Off => return Ok(false),
-        // Its processors have to run for it to end cleanly.
+        MachineState::Off => return Ok(Stopped::Already),
+        // Its processors have to run for it to sync or to end cleanly.
         MachineState::Paused | MachineState::PausedDiskFull => driver.resume(cluster.dir()).await?,
         // Nobody is left inside to end it cleanly.
         MachineState::Panicked => {
-            boot::switch_off(&cluster).await?;
-            return Ok(true);
+            boot::switch_off(cluster).await?;
+            return Ok(Stopped::ShutDown);
         }
         MachineState::Running | MachineState::Starting | MachineState::Broken { .. } => {}
     }
-    if let Err(error) = shut_down(&cluster).await {
+    // A cluster without an identity of its own was never ready: there is nothing to go on with.
+    let is_whole = !cluster.passing_identity().exists();
+    if !shut_down && is_whole && driver.capabilities().can_hibernate {
+        match save(app, cluster).await {
+            Ok(()) => return Ok(Stopped::Saved),
+            // Shutting down would lose what runs for want of space that can be made.
+            Err(error) if error.id() == ErrorId::HostStorage => return Err(error),
+            Err(error) => app.progress.warning(&format!(
+                "the cluster could not be saved and is shut down ({})",
+                error.message()
+            )),
+        }
+    }
+    if let Err(error) = power_off(cluster).await {
         app.progress.warning(&format!(
             "the machine did not shut down by itself and is switched off; synced data is safe ({})",
             error.message()
         ));
-        boot::switch_off(&cluster).await?;
+        boot::switch_off(cluster).await?;
     }
-    Ok(true)
+    Ok(Stopped::ShutDown)
 }
 
-async fn shut_down(cluster: &Cluster) -> Result<()> {
+async fn save(app: &App, cluster: &Cluster) -> Result<()> {
+    let agent = cluster.agent_within(AGENT_LIMIT).await?;
+    agent.sync(SYNC_LIMIT).await?;
+    drop(agent);
+    tracing::debug!("the guest's disk is synced");
+    crate::host_agent::hibernate(&app.settings, cluster).await
+}
+
+async fn power_off(cluster: &Cluster) -> Result<()> {
     // Nobody but the agent could end the machine cleanly: without it there is nothing to wait for.
     let agent = cluster.agent_within(AGENT_LIMIT).await?;
     agent.power(PowerAction::PowerOff, POD_GRACE).await?;

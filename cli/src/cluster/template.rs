@@ -21,8 +21,8 @@ use coracle_protocol::client::AgentClient;
 use coracle_vm::spec::DiskRole;
 use coracle_vm::template::FORMAT;
 use coracle_vm::{
-    AnyDriver, Disks, Driver as _, MachineLock, MachineSpec, Template, TemplateError, TemplateKey,
-    TemplateRecord, Templates, host,
+    AnyDriver, Disks, Driver as _, MachineLock, MachineSpec, Saved, Template, TemplateError,
+    TemplateKey, TemplateRecord, Templates, host,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +60,8 @@ pub enum Beginning {
     Bake(TemplateKey, BTreeMap<String, String>),
     /// A template.
     Clone(Box<Template>),
+    /// What was saved of it.
+    Saved(Box<Saved>),
 }
 
 /// Everything that two clusters have to have in common to begin with one template.

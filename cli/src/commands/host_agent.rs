@@ -1,6 +1,7 @@
 //! The hidden `coracle host-agent`.
 
 use super::App;
+use crate::cluster::hibernate;
 use crate::error::Result;
 use coracle_vm::{Origin, TemplateFiles};
 use std::path::PathBuf;
@@ -8,9 +9,9 @@ use std::path::PathBuf;
 /// Hold a machine (started by `coracle start`)
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Let the machine be frozen later
+    /// Go on from where the machine was saved
     #[arg(long, conflicts_with = "template")]
-    freezable: bool,
+    saved: bool,
     /// Delete the cluster when standard input ends
     #[arg(long)]
     tethered: bool,
@@ -23,7 +24,7 @@ impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
         let origin = match self.template {
             Some(folder) => Origin::Template(TemplateFiles::in_folder(&folder)),
-            None if self.freezable => Origin::BootToFreeze,
+            None if self.saved => Origin::Saved(Box::new(hibernate::saved(&app.settings)?)),
             None => Origin::Boot,
         };
         crate::host_agent::serve(&app.settings, &origin, self.tethered).await

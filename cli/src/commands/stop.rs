@@ -1,11 +1,12 @@
 //! `coracle stop`.
 
 use super::App;
-use crate::cluster::{Cluster, stop::stop};
+use crate::cluster::Cluster;
+use crate::cluster::stop::{Stopped, stop};
 use crate::error::Result;
 use crate::progress::seconds;
 
-/// Stop the cluster; its data stays
+/// Stop the cluster: it is saved with all that runs, and the next start goes on from there
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Shut the machine down cleanly instead of saving it
@@ -29,11 +30,15 @@ impl Args {
         for cluster in found {
             let name = cluster.dir().name().clone();
             app.progress.step("stop", &format!("Stopping {name}"), 1, 1);
-            let was_running = stop(app, cluster).await?;
+            let stopped = stop(app, &cluster, self.shutdown).await?;
             app.progress.finish_step();
-            app.progress.info(&match was_running {
-                true => format!("{name} stopped after {}", seconds(app.progress.elapsed())),
-                false => format!("{name} was stopped already"),
+            let took = seconds(app.progress.elapsed());
+            app.progress.info(&match stopped {
+                Stopped::Saved => {
+                    format!("{name} is saved after {took}: a start goes on with all that ran")
+                }
+                Stopped::ShutDown => format!("{name} stopped after {took}"),
+                Stopped::Already => format!("{name} was stopped already"),
             });
         }
         Ok(0)

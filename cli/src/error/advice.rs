@@ -9,7 +9,7 @@ use coracle_kubeconfig::pki::PkiError;
 use coracle_protocol::client::{AgentError, ConnectError};
 use coracle_vm::address::AddressError;
 use coracle_vm::driver::UnknownDriver;
-use coracle_vm::{DriverError, SpecError, StoreError, TemplateError};
+use coracle_vm::{DriverError, SavedError, SpecError, StoreError, TemplateError};
 
 impl From<SpecError> for Error {
     fn from(error: SpecError) -> Self {
@@ -65,6 +65,7 @@ impl From<DriverError> for Error {
             DriverError::RestoreFailed { .. } => ErrorId::Template,
             DriverError::TimedOut { .. } => ErrorId::MachineTimeout,
             DriverError::Io { source, .. } if is_full(source) => ErrorId::HostStorage,
+            DriverError::Saved(error) => saved(error),
             _ => ErrorId::Driver,
         };
         let mut told = Self::caused_by(id, error.to_string(), &error);
@@ -96,6 +97,20 @@ impl From<TemplateError> for Error {
             TemplateError::Unusable { .. } => ErrorId::Template,
         };
         Self::caused_by(id, error.to_string(), &error)
+    }
+}
+
+impl From<SavedError> for Error {
+    fn from(error: SavedError) -> Self {
+        Self::caused_by(saved(&error), error.to_string(), &error)
+    }
+}
+
+fn saved(error: &SavedError) -> ErrorId {
+    match error {
+        SavedError::Io { source, .. } if is_full(source) => ErrorId::HostStorage,
+        SavedError::Io { .. } => ErrorId::Write,
+        SavedError::Unusable { .. } => ErrorId::Template,
     }
 }
 

@@ -97,7 +97,7 @@ table! {
         "`coracle doctor` says what to change";
     ImageBuild = "IMAGE_BUILD", 60, "The image could not be built.",
         "mend what is named above, then `coracle image-build` goes on from where it stopped";
-    Template = "TEMPLATE", 60, "A machine could not be frozen, or not go on from a template.",
+    Template = "TEMPLATE", 60, "A machine could not be frozen, or not go on from what was saved.",
         "`coracle start -p {profile} --cold` starts without templates";
     ImageNotFound = "IMAGE_NOT_FOUND", 65, "There is no VM image yet, or not this one.",
         "`coracle image-build` in the source folder builds it";

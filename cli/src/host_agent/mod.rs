@@ -9,12 +9,19 @@
 //! coracle start --spawn--> coracle host-agent --launch--> hypervisor
 //!       ^                         |    ^                      |
 //!       +--- one line: Report ----+    +---- how it ended ----+
+//!                                 ^
+//! coracle stop --------- control -+
 //! ```
+//!
+//! As the parent it may also read and write the hypervisor's memory, which other processes of the
+//! same user may not on every host: so it is the one that saves and restores.
 
-use crate::cluster;
+mod control;
+
+use crate::cluster::{self, Cluster};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_vm::{Driver as _, MachineDir, Origin, TemplateKey, Templates, log_file};
+use coracle_vm::{Driver as _, MachineDir, Origin, Saves, TemplateKey, Templates, log_file};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -22,6 +29,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::AsyncBufReadExt as _;
 
@@ -29,6 +37,8 @@ use tokio::io::AsyncBufReadExt as _;
 const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
 /// A log is begun anew when it has grown beyond this many bytes.
 const LONGEST_LOG: u64 = 1 << 20;
+/// How long a request may go on after the machine ended.
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// How often the sizes of a running machine's logs are looked at.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
 
@@ -38,12 +48,48 @@ const LOG_PAUSE: Duration = Duration::from_secs(60);
 enum Report {
     /// The machine runs.
     Running,
-    /// The hypervisor could not be started: an [`Error`], taken apart.
-    Failed {
-        name: String,
-        message: String,
-        causes: Vec<String>,
-    },
+    /// The hypervisor could not be started.
+    Failed(Told),
+}
+
+/// An [`Error`] on its way from a host agent to a command.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    name: String,
+    message: String,
+    causes: Vec<String>,
+}
+
+impl From<&Error> for Told {
+    fn from(error: &Error) -> Self {
+        Self {
+            name: error.id().entry().name.to_owned(),
+            message: error.message().to_owned(),
+            causes: error.causes().to_vec(),
+        }
+    }
+}
+
+impl From<Told> for Error {
+    fn from(told: Told) -> Self {
+        let id = ErrorId::from_name(&told.name).unwrap_or(ErrorId::Machine);
+        let error = Self::new(id, told.message);
+        told.causes.into_iter().fold(error, Self::because)
+    }
+}
+
+/// Has the machine saved and ended by its host agent; where that is gone, by this process. The caller
+/// holds the machine's lock, and the guest's disk is synced.
+pub async fn hibernate(settings: &Settings, cluster: &Cluster) -> Result<()> {
+    if control::ask(cluster.dir(), control::Request::Hibernate).await? {
+        return Ok(());
+    }
+    tracing::debug!(profile = %settings.profile, "no host agent: saving from here");
+    let saved = cluster::hibernate::hibernate(cluster).await?;
+    let written = tokio::task::spawn_blocking(move || saved.make_durable());
+    Ok(written.await.context(ErrorId::Internal, || {
+        "writing the saved state ended early".into()
+    })??)
 }
 
 /// Starts a host agent for the machine and returns when the machine runs. The caller holds the
@@ -101,16 +147,7 @@ pub async fn spawn(settings: &Settings, dir: &MachineDir, origin: &Origin) -> Re
     })?;
     match serde_json::from_str(&line).context(ErrorId::Internal, failed)? {
         Report::Running => Ok(()),
-        Report::Failed {
-            name,
-            message,
-            causes,
-        } => {
-            let id = ErrorId::from_name(&name).unwrap_or(ErrorId::Machine);
-            Err(causes
-                .into_iter()
-                .fold(Error::new(id, message), Error::because))
-        }
+        Report::Failed(told) => Err(told.into()),
     }
 }
 
@@ -118,7 +155,7 @@ pub async fn spawn(settings: &Settings, dir: &MachineDir, origin: &Origin) -> Re
 fn arguments(origin: &Origin) -> Vec<OsString> {
     match origin {
         Origin::Boot => Vec::new(),
-        Origin::BootToFreeze => vec!["--freezable".into()],
+        Origin::Saved(_) => vec!["--saved".into()],
         Origin::Template(files) => {
             let folder = files.ram.parent().unwrap_or(&files.ram);
             vec!["--template".into(), folder.as_os_str().to_owned()]
@@ -129,14 +166,13 @@ fn arguments(origin: &Origin) -> Vec<OsString> {
 /// What the hidden command does: launches the machine, reports, and waits for its end.
 pub async fn serve(settings: &Settings, origin: &Origin, tethered: bool) -> Result<u8> {
     leave_terminal();
+    let dir = cluster::store(settings).machine_dir(&settings.profile);
+    // Before the machine runs, so that whoever sees it run finds somebody to ask.
+    let listener = control::listen(&dir);
     let launched = launch(settings, origin).await;
     let report = match &launched {
         Ok(_) => Report::Running,
-        Err(error) => Report::Failed {
-            name: error.id().entry().name.to_owned(),
-            message: error.message().to_owned(),
-            causes: error.causes().to_vec(),
-        },
+        Err(error) => Report::Failed(Told::from(error)),
     };
     let line =
         serde_json::to_string(&report).context(ErrorId::Internal, || "cannot report".into())?;
@@ -151,7 +187,8 @@ pub async fn serve(settings: &Settings, origin: &Origin, tethered: bool) -> Resu
     };
     log(&format!("the machine runs as process {}", process.pid));
     make_durable(settings, origin);
-    let dir = cluster::store(settings).machine_dir(&settings.profile);
+    let busy = Arc::new(tokio::sync::Mutex::new(()));
+    tokio::spawn(control(settings.clone(), listener, Arc::clone(&busy)));
     let status = tokio::select! {
         status = process.wait() => status,
         never = bound_logs(&dir) => match never {},
@@ -161,11 +198,44 @@ pub async fn serve(settings: &Settings, origin: &Origin, tethered: bool) -> Resu
         Ok(status) => log(&format!("the machine ended: {status}")),
         Err(error) => log(&format!("lost the machine's process: {error}")),
     }
+    // It may have ended because somebody asked for it, who is still to be answered.
+    let _idle = tokio::time::timeout(REQUEST_LIMIT, busy.lock()).await;
+    make_save_durable(&dir).await;
     Ok(0)
 }
 
+/// Answers commands. The machine does not depend on it.
+async fn control(
+    settings: Settings,
+    listener: Result<control::Listener>,
+    busy: Arc<tokio::sync::Mutex<()>>,
+) {
+    let served = match listener {
+        Ok(listener) => control::serve(&settings, listener, &busy).await,
+        Err(error) => Err(error),
+    };
+    match served {
+        Ok(never) => match never {},
+        Err(error) => log(&error.render(settings.profile.as_str())),
+    }
+}
+
+/// Writes a state that was just saved to the disk: nobody has to wait for that. A start that comes
+/// meanwhile takes it away, and that is as good.
+async fn make_save_durable(dir: &MachineDir) {
+    let Ok(Some(saved)) = Saves::new(dir).present() else {
+        return;
+    };
+    let written = tokio::task::spawn_blocking(move || saved.make_durable()).await;
+    if let Ok(Err(error)) = written {
+        log(&format!(
+            "the saved state will not outlive a loss of power: {error}"
+        ));
+    }
+}
+
 async fn launch(settings: &Settings, origin: &Origin) -> Result<coracle_vm::RunningProcess> {
-    let cluster = cluster::Cluster::find(settings)?;
+    let cluster = Cluster::find(settings)?;
     Ok(cluster
         .driver()?
         .launch(cluster.dir(), cluster.machine_spec(), origin)

@@ -9,6 +9,7 @@ use super::DriverKind;
 use crate::accelerator::AcceleratorError;
 use crate::program::ProgramError;
 use crate::qmp::QmpError;
+use crate::saved::SavedError;
 use crate::size::Size;
 use crate::spec::SpecError;
 use crate::state::MachineState;
@@ -114,8 +115,8 @@ pub enum DriverError {
         /// The log.
         log: PathBuf,
     },
-    /// The hypervisor could not go on from a template.
-    #[error("the hypervisor could not go on from the template ({status})")]
+    /// The hypervisor could not go on from a template or a saved state.
+    #[error("the hypervisor could not go on from what was saved ({status})")]
     RestoreFailed {
         /// How it ended.
         status: String,
@@ -130,6 +131,9 @@ pub enum DriverError {
         /// How long it was given.
         limit: Duration,
     },
+    /// A saved state could not be handled.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
     /// The machine's sockets would have too long a path.
     #[error(transparent)]
     SocketPath(#[from] SocketPathTooLong),

@@ -15,6 +15,7 @@ pub use kind::{DriverKind, UnknownDriver};
 use crate::accelerator::{AcceleratorChoice, Verdict};
 use crate::program::Programs;
 use crate::qemu::QemuDriver;
+use crate::saved::{Kept, Saved, SavedFiles};
 use crate::spec::{Architecture, MachineSpec};
 use crate::state::MachineState;
 use crate::store::MachineDir;
@@ -63,10 +64,10 @@ pub struct DriverFacts {
 pub enum Origin {
     /// It boots from its disks.
     Boot,
-    /// It boots from its disks, with memory that [`Driver::freeze`] can copy.
-    BootToFreeze,
     /// It goes on from where a frozen machine was.
     Template(TemplateFiles),
+    /// It goes on from where it was saved. The saved state is gone when it runs.
+    Saved(Box<Saved>),
 }
 
 /// A hypervisor process that this process started. Dropping it leaves the machine running; then
@@ -127,14 +128,22 @@ pub trait Driver {
         spec: &MachineSpec,
     ) -> impl Future<Output = Result<BTreeMap<String, String>, DriverError>> + Send;
 
-    /// Stops the processors of a machine that was launched [to be frozen](Origin::BootToFreeze) and
-    /// writes the files of a template. The machine is paused then; whether it goes on is up to the
+    /// Stops the processors of a machine that [booted](Origin::Boot) and writes the files of a template. The machine is paused then; whether it goes on is up to the
     /// caller, but not on a disk that clones begin with.
     fn freeze(
         &self,
         dir: &MachineDir,
         files: &TemplateFiles,
     ) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Stops the processors of a machine and writes all that it goes on from later. The machine is
+    /// paused then, and may go on. Where the host's kernel protects a process's memory, this has to be
+    /// called by the process that launched the machine; by others it takes longer and more space.
+    fn save(
+        &self,
+        dir: &MachineDir,
+        files: &SavedFiles,
+    ) -> impl Future<Output = Result<Kept, DriverError>> + Send;
 
     /// What the machine is doing now. Takes two seconds at most.
     fn observe(&self, dir: &MachineDir) -> impl Future<Output = MachineState> + Send;
@@ -235,6 +244,10 @@ impl Driver for AnyDriver {
 
     async fn freeze(&self, dir: &MachineDir, files: &TemplateFiles) -> Result<(), DriverError> {
         dispatch!(self, driver => driver.freeze(dir, files).await)
+    }
+
+    async fn save(&self, dir: &MachineDir, files: &SavedFiles) -> Result<Kept, DriverError> {
+        dispatch!(self, driver => driver.save(dir, files).await)
     }
 
     async fn observe(&self, dir: &MachineDir) -> MachineState {

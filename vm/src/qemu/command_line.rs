@@ -95,6 +95,8 @@ pub fn arguments(invocation: &Invocation<'_>) -> Vec<OsString> {
     // A kernel that panics tells through this, and the machine is seen to be broken.
     line.add("-device", "pvpanic-pci,id=panic,bus=pcie.0,addr=0x1");
     if invocation.incoming {
+        // Whoever restores says when the guest goes on.
+        line.flag("-S");
         line.add("-incoming", "defer");
     }
     for (index, spare) in spec.disks.iter().enumerate() {

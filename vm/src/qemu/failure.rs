@@ -16,7 +16,12 @@ const DISK_LOCK: [&str; 2] = [
     "Failed to get shared \"write\" lock",
 ];
 const NO_SPACE: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
-const NO_MEMORY: [&str; 2] = ["Cannot allocate memory", "cannot set up guest memory"];
+const NO_MEMORY: [&str; 3] = [
+    "Cannot allocate memory",
+    "cannot set up guest memory",
+    // More than the guest's processor can address.
+    "phys-bits too low",
+];
 
 /// Turns the last lines of QEMU's log into an error with a name; `None` for an unknown cause.
 pub(super) fn recognise(lines: &[String], spec: &MachineSpec) -> Option<DriverError> {

@@ -3,15 +3,23 @@
 //! QEMU is a child of the process that launches it and goes on without it. Everybody else finds it
 //! by the machine's folder: its monitor's socket tells what it does, its pid file which process it is.
 
+mod beginning;
 pub mod command_line;
+#[cfg(target_os = "linux")]
+mod devices;
+mod disks;
 mod failure;
 mod fingerprint;
-#[cfg(target_os = "linux")]
-mod freeze;
+mod inherited;
 mod launch;
+#[cfg(target_os = "linux")]
+mod memory;
+mod migration;
 mod observe;
 mod probe;
 mod process;
+mod restore;
+mod save;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,6 +31,7 @@ use crate::driver::{
 };
 use crate::program::Programs;
 use crate::qmp::{QmpClient, QmpError};
+use crate::saved::{Kept, SavedFiles};
 use crate::spec::{Architecture, MachineSpec};
 use crate::state::MachineState;
 use crate::store::{MachineDir, atomic};
@@ -56,7 +65,7 @@ impl Driver for QemuDriver {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             can_pause: true,
-            can_hibernate: false,
+            can_hibernate: cfg!(unix),
             can_clone: cfg!(target_os = "linux"),
             boots_kernel: true,
             guest_address: GuestAddress::Forwarded,
@@ -79,7 +88,7 @@ impl Driver for QemuDriver {
     }
 
     async fn prepare(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
-        launch::create_disks(&self.programs, dir, spec).await
+        disks::create_disks(&self.programs, dir, spec).await
     }
 
     async fn launch(
@@ -105,13 +114,17 @@ impl Driver for QemuDriver {
 
     async fn freeze(&self, dir: &MachineDir, files: &TemplateFiles) -> Result<(), DriverError> {
         #[cfg(target_os = "linux")]
-        let frozen = freeze::freeze(dir, files).await;
+        let frozen = save::freeze(dir, files).await;
         #[cfg(not(target_os = "linux"))]
         let frozen = {
             let _ = (dir, files);
             Err(cannot_clone())
         };
         frozen
+    }
+
+    async fn save(&self, dir: &MachineDir, files: &SavedFiles) -> Result<Kept, DriverError> {
+        save::save(dir, files).await
     }
 
     async fn observe(&self, dir: &MachineDir) -> MachineState {

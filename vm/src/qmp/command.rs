@@ -86,6 +86,51 @@ impl Command for MigrateSetCapabilities {
 pub mod migration_capability {
     /// Memory that is shared with a file is left out.
     pub const IGNORE_SHARED: &str = "x-ignore-shared";
+    /// Each page has a place of its own in the file (QEMU 9).
+    pub const MAPPED_RAM: &str = "mapped-ram";
+    /// Several threads read and write.
+    pub const MULTIFD: &str = "multifd";
+}
+
+/// `migrate-set-parameters`: how a migration goes.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MigrateSetParameters {
+    /// Bytes a second.
+    max_bandwidth: u64,
+}
+
+impl MigrateSetParameters {
+    /// As fast as it can: nothing else uses the way to a file.
+    pub fn without_limit() -> Self {
+        Self {
+            max_bandwidth: 1 << 40,
+        }
+    }
+}
+
+impl Command for MigrateSetParameters {
+    type Ok = qapi::Empty;
+
+    const NAME: &'static str = "migrate-set-parameters";
+    const ALLOW_OOB: bool = false;
+}
+
+/// `xen-save-devices-state`: writes the state of all devices, and no memory, to a file. It is in
+/// every QEMU, whatever the accelerator.
+#[derive(Debug, Clone, Serialize)]
+pub struct SaveDevices {
+    /// The file.
+    pub filename: String,
+    /// Whether another process is to take the disks over.
+    pub live: bool,
+}
+
+impl Command for SaveDevices {
+    type Ok = qapi::Empty;
+
+    const NAME: &'static str = "xen-save-devices-state";
+    const ALLOW_OOB: bool = false;
 }
 
 /// `query-migrate`: how far a migration is.

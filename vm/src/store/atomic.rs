@@ -14,6 +14,15 @@ pub fn create_private_dirs(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// Makes a folder of a new name, for its owner only, that is removed unless it is moved away.
+pub fn private_folder(parent: &Path, prefix: &str) -> io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.tempdir_in(parent)
+}
+
 /// Writes a file for its owner only (0600 on Unix): beside its place, to the disk, then moved over
 /// what was there. After an error the former file is still whole.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {

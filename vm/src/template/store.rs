@@ -144,10 +144,8 @@ impl Templates {
     /// A folder to make a template in.
     pub fn incoming(&self) -> Result<Incoming, TemplateError> {
         atomic::create_private_dirs(&self.folder).map_err(failed("create", &self.folder))?;
-        let folder = tempfile::Builder::new()
-            .prefix(BAKING)
-            .tempdir_in(&self.folder)
-            .map_err(failed("create", &self.folder))?;
+        let folder =
+            atomic::private_folder(&self.folder, BAKING).map_err(failed("create", &self.folder))?;
         Ok(Incoming { folder })
     }
 

@@ -1,0 +1,78 @@
+//! The disks of a machine, made with QEMU's own tool.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use super::probe;
+use super::save::failed;
+use crate::driver::DriverError;
+use crate::log_file;
+use crate::program::{self, ProgramError, Programs};
+use crate::size::Size;
+use crate::spec::{Disk, DiskFormat, MachineSpec};
+use crate::store::{MachineDir, atomic};
+
+/// How long the disk tool may take.
+const DISK_LIMIT: Duration = Duration::from_secs(60);
+
+/// Makes the disks that are to be created and are not there.
+pub(super) async fn create_disks(
+    programs: &Programs,
+    dir: &MachineDir,
+    spec: &MachineSpec,
+) -> Result<(), DriverError> {
+    spec.check()?;
+    for disk in &spec.disks {
+        let Some(size) = disk.create.filter(|_| !disk.path.exists()) else {
+            continue;
+        };
+        // Made beside its place and then moved: a disk that is there is whole.
+        let mut unfinished = disk.path.clone().into_os_string();
+        unfinished.push(".creating");
+        let unfinished = Path::new(&unfinished);
+        let failed = |error| failed("create", &disk.path)(error);
+        atomic::remove(unfinished).map_err(failed)?;
+        create_disk(programs, disk, unfinished, size).await?;
+        let file = File::open(unfinished).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        std::fs::rename(unfinished, &disk.path).map_err(failed)?;
+        atomic::sync_dir(dir.path()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Makes one disk, thin, for its owner only.
+async fn create_disk(
+    programs: &Programs,
+    disk: &Disk,
+    path: &Path,
+    size: Size,
+) -> Result<(), DriverError> {
+    let failed = |error| failed("create", &disk.path)(error);
+    let file = log_file::create(path).map_err(failed)?;
+    if disk.format == DiskFormat::Raw {
+        return file.set_len(size.bytes()).map_err(failed);
+    }
+    drop(file);
+    let tool = probe::qemu_img(programs)?;
+    let words = ["create", "-q", "-f", disk.format.as_str()].map(OsString::from);
+    let mut words = words.to_vec();
+    if let Some(base) = &disk.base {
+        // A frozen disk was a machine's own, and those have this format.
+        words.extend(["-F", DiskFormat::Qcow2.as_str(), "-b"].map(OsString::from));
+        words.push(base.as_os_str().to_owned());
+    }
+    words.extend([
+        path.as_os_str().to_owned(),
+        OsString::from(size.bytes().to_string()),
+    ]);
+    match program::run(&tool, &words, DISK_LIMIT).await {
+        Ok(_) => Ok(()),
+        Err(ProgramError::Failed { stderr, .. }) if stderr.contains("No space left") => {
+            Err(DriverError::NoSpace { detail: stderr })
+        }
+        Err(error) => Err(error.into()),
+    }
+}

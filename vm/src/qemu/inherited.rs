@@ -1,0 +1,81 @@
+//! What QEMU is given when its process is made: one open file, and a session of its own.
+
+use std::fs::File;
+use std::io;
+
+use tokio::process::Command;
+
+#[cfg(target_os = "linux")]
+use super::memory::MEMORY_NAME;
+#[cfg(target_os = "linux")]
+use crate::driver::DriverError;
+#[cfg(target_os = "linux")]
+use crate::size::Size;
+
+/// The number under which QEMU inherits the one file that it is handed open: one that this process,
+/// which has few files open, does not use itself.
+pub(super) const INHERITED: i32 = 200;
+/// The same as a path that QEMU can open.
+pub(super) const INHERITED_PATH: &str = "/proc/self/fd/200";
+
+/// The file that QEMU is handed open: the memory to be copied later, or the state to restore.
+#[derive(Debug, Default)]
+#[cfg_attr(
+    not(unix),
+    allow(dead_code, reason = "only Unix processes inherit descriptors")
+)]
+pub(super) struct Inherited(pub(super) Option<File>);
+
+/// Memory that has a file descriptor and no place on any disk.
+#[cfg(target_os = "linux")]
+pub(super) fn memory_file(size: Size) -> Result<File, DriverError> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    let made = memfd_create(MEMORY_NAME, MemfdFlags::CLOEXEC).map_err(io::Error::from);
+    let made = made.map(File::from).and_then(|file| {
+        file.set_len(size.bytes())?;
+        Ok(file)
+    });
+    made.map_err(|source| DriverError::Io {
+        what: "make",
+        path: MEMORY_NAME.into(),
+        source,
+    })
+}
+
+/// Gives the process a session of its own, which neither Ctrl-C nor a closed terminal reaches, and the
+/// file that it inherits.
+#[cfg(unix)]
+pub(super) fn detach(command: &mut Command, inherited: &Inherited) {
+    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+    let handed = inherited.0.as_ref().map(|file| file.as_raw_fd());
+    let prepare = move || {
+        rustix::process::setsid()?;
+        if let Some(number) = handed {
+            // SAFETY: the caller keeps the file open until the process is spawned.
+            let file = unsafe { BorrowedFd::borrow_raw(number) };
+            // SAFETY: in the new process nobody else owns this number; it is never closed.
+            let mut target =
+                std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(INHERITED) });
+            if number == INHERITED {
+                // Only the flag that closes it at exec has to go.
+                rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?;
+            } else {
+                rustix::io::dup2(file, &mut target)?;
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls run that allocate nothing and take no lock.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
+/// Gives the process no console and a group of its own: Ctrl-C does not reach it.
+#[cfg(windows)]
+pub(super) fn detach(command: &mut Command, _inherited: &Inherited) {
+    /// Process creation flags of the Windows API.
+    const DETACHED_PROCESS: u32 = 0x0000_0008;
+    const CREATE_NEW_PROCESS_GROUP: u32 = 0x0000_0200;
+    command.creation_flags(DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP);
+}

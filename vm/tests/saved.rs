@@ -1,0 +1,195 @@
+//! Saved machines with real QEMU: one is saved, ended, and goes on.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test code: a panic is a failed test"
+)]
+
+mod machine;
+
+use coracle_vm::spec::DiskFormat;
+use coracle_vm::{
+    Driver as _, DriverError, Kept, MachineState, Origin, RunningProcess, Saved, SavedError, Saves,
+};
+use machine::{LIMIT, TestMachine};
+use std::collections::BTreeMap;
+
+async fn ready() -> TestMachine {
+    let machine = TestMachine::new().with_data_disk(DiskFormat::Qcow2);
+    let (driver, dir) = (&machine.driver, &machine.dir);
+    driver.prepare(dir, &machine.spec).await.unwrap();
+    machine
+}
+
+async fn facts(machine: &TestMachine) -> BTreeMap<String, String> {
+    machine.driver.fingerprint(&machine.spec).await.unwrap()
+}
+
+/// Saves a running machine and ends it, as a stop does.
+async fn stop(machine: &TestMachine) -> Saved {
+    let saves = Saves::new(&machine.dir);
+    let saving = saves.begin().unwrap();
+    let kept = machine
+        .driver
+        .save(&machine.dir, &saving.files())
+        .await
+        .unwrap();
+    assert_eq!(machine.state().await, MachineState::Paused);
+    machine.quit().await;
+    let record = saving
+        .record(&machine.spec, kept, facts(machine).await)
+        .unwrap();
+    saves.publish(saving, record).unwrap()
+}
+
+async fn go_on(machine: &TestMachine, saved: Saved) -> Result<RunningProcess, DriverError> {
+    machine
+        .driver
+        .launch(&machine.dir, &machine.spec, &Origin::Saved(Box::new(saved)))
+        .await
+}
+
+#[tokio::test]
+async fn a_saved_machine_goes_on_once_and_can_be_saved_again() {
+    let machine = ready().await;
+    let saves = Saves::new(&machine.dir);
+    let mut process = machine.launch().await.unwrap();
+    // All memory at first, then what differs from that.
+    for kept in [Kept::Whole, Kept::Pages, Kept::Pages] {
+        let saved = stop(&machine).await;
+        process.wait().await.unwrap();
+        assert_eq!(saved.record.kept, kept);
+        let found = saves.find(&facts(&machine).await).unwrap().unwrap();
+        assert_eq!(found, saved);
+        found.make_durable().unwrap();
+        process = go_on(&machine, found).await.unwrap();
+        assert_eq!(machine.state().await, MachineState::Running);
+        assert!(!saves.is_there(), "it could be used again");
+        assert!(saves.base().is_some());
+    }
+    // A machine without the files that its memory went on from writes all of it.
+    std::fs::remove_dir_all(machine.dir.path().join("base")).unwrap();
+    for kept in [Kept::Stream, Kept::Stream] {
+        let saved = stop(&machine).await;
+        process.wait().await.unwrap();
+        assert_eq!(saved.record.kept, kept);
+        process = go_on(&machine, saved).await.unwrap();
+        assert_eq!(machine.state().await, MachineState::Running);
+        assert!(saves.base().is_none() && !saves.is_there());
+    }
+    machine.quit().await;
+    process.wait().await.unwrap();
+    let mut process = machine.launch().await.unwrap();
+    assert_eq!(stop(&machine).await.record.kept, Kept::Whole);
+    process.wait().await.unwrap();
+}
+
+#[tokio::test]
+async fn saving_takes_nothing_from_a_machine_that_runs_on() {
+    let machine = ready().await;
+    let process = machine.launch().await.unwrap();
+    let saves = Saves::new(&machine.dir);
+    let saving = saves.begin().unwrap();
+    let files = saving.files();
+    machine.driver.save(&machine.dir, &files).await.unwrap();
+    machine.driver.resume(&machine.dir).await.unwrap();
+    assert_eq!(machine.state().await, MachineState::Running);
+    drop(saving);
+    assert!(!saves.is_there());
+    // Where it cannot be written, the machine may go on too.
+    let saving = saves.begin().unwrap();
+    std::fs::create_dir(saving.files().whole().ram).unwrap();
+    let error = machine
+        .driver
+        .save(&machine.dir, &saving.files())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, DriverError::Io { .. }), "{error:?}");
+    machine.driver.resume(&machine.dir).await.unwrap();
+    assert_eq!(machine.state().await, MachineState::Running);
+    machine.driver.quit(&machine.dir, LIMIT).await.unwrap();
+    drop(process);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_any_more_is_refused_with_the_reason() {
+    let machine = ready().await;
+    let saves = Saves::new(&machine.dir);
+    let _first = machine.launch().await.unwrap();
+    let saved = stop(&machine).await;
+    let _second = go_on(&machine, saved).await.unwrap();
+    let saved = stop(&machine).await;
+    assert_eq!(saved.record.kept, Kept::Pages);
+    let host = facts(&machine).await;
+    assert!(saves.find(&host).unwrap().is_some());
+    let refused = |host: &BTreeMap<String, String>| match saves.find(host) {
+        Err(SavedError::Unusable { reason }) => reason,
+        other => panic!("{other:?}"),
+    };
+
+    let mut other_host = host.clone();
+    other_host.insert("qemu".to_owned(), "another".to_owned());
+    assert!(refused(&other_host).contains("qemu"));
+
+    let record = saved.folder.join("save.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let write = |text: &str| coracle_vm::store::atomic::write(&record, text.as_bytes()).unwrap();
+    write(&text.replace("\"format\": 1", "\"format\": 2"));
+    assert!(refused(&host).contains("format 2"));
+    write(&text[..text.len() / 2]);
+    assert!(refused(&host).contains("damaged"));
+    write(&text.replace(&saved.record.boot_id, "an earlier boot"));
+    assert!(refused(&host).contains("written whole"));
+    write(&text);
+
+    let data = machine.dir.data_disk();
+    let former = std::fs::metadata(&data).unwrap().modified().unwrap();
+    let file = std::fs::File::options().write(true).open(&data).unwrap();
+    file.set_modified(former + std::time::Duration::from_secs(1))
+        .unwrap();
+    assert!(refused(&host).contains("was changed after it"));
+    file.set_modified(former).unwrap();
+
+    let pages = saved.files().pages();
+    let bytes = std::fs::read(&pages).unwrap();
+    coracle_vm::store::atomic::write(&pages, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(refused(&host).contains("pages has"));
+    // Of the right length, and wrong: only a restore finds that, and the machine is off again.
+    let mut wrong = bytes.clone();
+    wrong[bytes.len() / 2] ^= 0xff;
+    coracle_vm::store::atomic::write(&pages, &wrong).unwrap();
+    let found = saves.find(&host).unwrap().unwrap();
+    let error = go_on(&machine, found).await.unwrap_err();
+    assert!(
+        matches!(error, DriverError::RestoreFailed { .. }),
+        "{error:?}"
+    );
+    assert_eq!(machine.state().await, MachineState::Off);
+
+    coracle_vm::store::atomic::write(&pages, &bytes).unwrap();
+    let found = saves.find(&host).unwrap().unwrap();
+    let _third = go_on(&machine, found).await.unwrap();
+    machine.quit().await;
+    let _fourth = machine.launch().await.unwrap();
+    assert!(saves.base().is_none(), "a boot goes on from nothing");
+    machine.quit().await;
+}
+
+#[tokio::test]
+async fn another_machine_can_go_on_from_the_same_state() {
+    let machine = ready().await;
+    let _process = machine.launch().await.unwrap();
+    let saved = stop(&machine).await;
+    let other = ready().await;
+    let adopted = Saves::new(&other.dir).adopt(&saved, &other.spec).unwrap();
+    assert_eq!(adopted.record.disks.len(), 1);
+    assert_eq!(adopted.record.disks[0].path, other.dir.data_disk());
+    let _other = go_on(&other, adopted).await.unwrap();
+    let _this = go_on(&machine, saved).await.unwrap();
+    for machine in [&machine, &other] {
+        assert_eq!(machine.state().await, MachineState::Running);
+        machine.quit().await;
+    }
+}
