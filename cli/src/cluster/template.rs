@@ -21,7 +21,7 @@ use coracle_protocol::client::AgentClient;
 use coracle_vm::spec::DiskRole;
 use coracle_vm::template::FORMAT;
 use coracle_vm::{
-    AnyDriver, Disks, Driver as _, MachineLock, MachineSpec, Saved, Template, TemplateError,
+    AnyDriver, Boot, Disks, Driver as _, MachineLock, MachineSpec, Saved, Template, TemplateError,
     TemplateKey, TemplateRecord, Templates, host,
 };
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,10 @@ pub async fn facts(
     fact("flags", format!("{:?}", spec.extra_args));
     fact("add-ons", addons.collect::<Vec<_>>().join(", "));
     fact("disk size", spec.disk_size.to_string());
-    fact("boot", format!("{:?}", machine.boot));
+    // Kernel and initial file system are the image's, wherever that is kept.
+    if let Boot::DirectKernel { command_line, .. } = &machine.boot {
+        fact("kernel command line", command_line.clone());
+    }
     Ok(facts)
 }
 
