@@ -56,12 +56,12 @@ pub mod template;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, Verdict};
 pub use driver::{
-    AnyDriver, Capabilities, Driver, DriverError, DriverFacts, DriverKind, GuestAddress, Origin,
-    RunningProcess,
+    AnyDriver, Capabilities, Captured, Driver, DriverError, DriverFacts, DriverKind, GuestAddress,
+    Origin, RunningProcess,
 };
 pub use host::HostResources;
 pub use name::MachineName;
-pub use saved::{Kept, Saved, SavedError, Saves};
+pub use saved::{Kept, Saved, SavedError, Saves, Saving, Snapshot, SnapshotRecord, Snapshots};
 pub use size::Size;
 pub use spec::{
     Boot, Disk, DiskRole, MachineSpec, PortForward, ResourceRequest, SpecError, UserNetwork,

@@ -9,9 +9,11 @@
 
 mod machine;
 
+use coracle_vm::saved::SavedFiles;
 use coracle_vm::spec::DiskFormat;
 use coracle_vm::{
-    Driver as _, DriverError, Kept, MachineState, Origin, RunningProcess, Saved, SavedError, Saves,
+    Captured, Disks, Driver as _, DriverError, Kept, MachineState, Origin, RunningProcess, Saved,
+    SavedError, Saves,
 };
 use machine::{LIMIT, TestMachine};
 use std::collections::BTreeMap;
@@ -38,10 +40,8 @@ async fn stop(machine: &TestMachine) -> Saved {
         .unwrap();
     assert_eq!(machine.state().await, MachineState::Paused);
     machine.quit().await;
-    let record = saving
-        .record(&machine.spec, kept, facts(machine).await)
-        .unwrap();
-    saves.publish(saving, record).unwrap()
+    let record = saving.record(kept, facts(machine).await).unwrap();
+    saves.publish(saving, record, &machine.spec).unwrap()
 }
 
 async fn go_on(machine: &TestMachine, saved: Saved) -> Result<RunningProcess, DriverError> {
@@ -192,4 +192,103 @@ async fn another_machine_can_go_on_from_the_same_state() {
         assert_eq!(machine.state().await, MachineState::Running);
         machine.quit().await;
     }
+}
+
+/// The disks below a machine's own, from the next to the lowest.
+fn layers(machine: &TestMachine) -> Vec<std::path::PathBuf> {
+    Disks::new(machine.home())
+        .chain(&machine.dir.data_disk())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_machine_is_captured_while_it_runs_as_often_as_one_likes() {
+    let machine = ready().await;
+    let process = machine.launch().await.unwrap();
+    let disks = Disks::new(machine.home());
+    let folder = |number: usize| machine.home().join(format!("capture{number}"));
+    let mut captured = Vec::new();
+    // More often than layers are kept.
+    for number in 0..20 {
+        std::fs::create_dir(folder(number)).unwrap();
+        let files = SavedFiles::in_folder(&folder(number));
+        let done = machine
+            .driver
+            .capture(&machine.dir, &machine.spec, &files, &disks)
+            .await
+            .unwrap();
+        assert_eq!(machine.state().await, MachineState::Running);
+        // What was merged meanwhile is above the first one alone.
+        let layers = layers(&machine);
+        let lowest = captured
+            .first()
+            .map_or(&done.disk, |first: &Captured| &first.disk);
+        assert!(
+            layers.first() == Some(&done.disk) || layers == [lowest.clone()],
+            "{number}: {layers:#?}"
+        );
+        assert!(done.disk.metadata().unwrap().permissions().readonly());
+        captured.push(done);
+    }
+    assert!(layers(&machine).len() <= 16, "{:#?}", layers(&machine));
+    let other = ready().await;
+    let mut spec = other.spec.clone();
+    std::fs::remove_file(other.dir.data_disk()).unwrap();
+    spec.disks[0].base = Some(captured[3].disk.clone());
+    other.driver.prepare(&other.dir, &spec).await.unwrap();
+    let saves = Saves::new(&other.dir);
+    let saving = saves.begin().unwrap();
+    for part in std::fs::read_dir(folder(3)).unwrap() {
+        let part = part.unwrap().path();
+        std::fs::rename(&part, saving.folder().join(part.file_name().unwrap())).unwrap();
+    }
+    let host = other.driver.fingerprint(&spec).await.unwrap();
+    let record = saving.record(captured[3].kept, host).unwrap();
+    let saved = saves.publish(saving, record, &spec).unwrap();
+    let _other = go_on(&other, saved).await.unwrap();
+    assert_eq!(other.state().await, MachineState::Running);
+    assert_eq!(machine.state().await, MachineState::Running);
+    other.quit().await;
+    machine.quit().await;
+    drop(process);
+    let _again = machine.launch().await.unwrap();
+    // Nothing is left beside the disk.
+    let names = std::fs::read_dir(machine.dir.path()).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    let of_disk = |name: &&std::ffi::OsString| name.to_string_lossy().starts_with("data");
+    assert_eq!(names.iter().filter(of_disk).count(), 1, "{names:?}");
+    machine.quit().await;
+}
+
+#[tokio::test]
+async fn a_capture_that_fails_leaves_the_machine_running_on_its_disk() {
+    let machine = ready().await;
+    let _process = machine.launch().await.unwrap();
+    let missing = SavedFiles::in_folder(&machine.home().join("missing"));
+    let error = machine
+        .driver
+        .capture(
+            &machine.dir,
+            &machine.spec,
+            &missing,
+            &Disks::new(machine.home()),
+        )
+        .await
+        .unwrap_err();
+    assert!(matches!(error, DriverError::Io { .. }), "{error:?}");
+    assert_eq!(machine.state().await, MachineState::Running);
+    assert!(layers(&machine).is_empty());
+    let file = std::fs::File::options()
+        .write(true)
+        .open(machine.dir.data_disk());
+    assert!(file.is_ok(), "{file:?}");
+    machine.quit().await;
+    // What was prepared and not used goes with the next launch.
+    machine
+        .driver
+        .prepare(&machine.dir, &machine.spec)
+        .await
+        .unwrap();
+    let _again = machine.launch().await.unwrap();
+    machine.quit().await;
 }

@@ -85,6 +85,10 @@ impl Run<'_> {
             }
             Err(error) => return Err(error),
         }
+        if cluster.passing_identity().exists() {
+            // It was saved of another cluster: first its own identity, then anything else.
+            return Ok(cluster);
+        }
         self.steps.begin(Step::Agent).await?;
         let deadline = Instant::now() + self.options.wait_limit;
         let identity = cluster.present_identity();

@@ -189,7 +189,27 @@ pub async fn prepare(cluster: &Cluster, beginning: &Beginning) -> Result<()> {
         }
         Beginning::Saved(_) => &own,
     };
-    let seed = seed(record, boots_with)?;
+    finish(cluster, boots_with).await
+}
+
+/// Makes identity and disks of a cluster that goes on from another one's moment, and answers to that
+/// one's identity at first.
+pub async fn prepare_copy(cluster: &Cluster, former: &IdentityFiles) -> Result<()> {
+    let own = cluster.identity_files();
+    let record = cluster.record();
+    own.make(
+        &record.spec,
+        &record.endpoint,
+        GUEST_NETWORK.guest,
+        Some(former),
+    )?;
+    former.copy_shared_part(&cluster.passing_identity())?;
+    finish(cluster, &own).await
+}
+
+/// Writes the seed with the identity that a boot would take, and makes the disks.
+async fn finish(cluster: &Cluster, boots_with: &IdentityFiles) -> Result<()> {
+    let seed = seed(cluster.record(), boots_with)?;
     let path = cluster.dir().seed_disk();
     coracle_vm::store::atomic::write(&path, &seed).context(ErrorId::Write, || {
         format!("cannot write {}", path.display())

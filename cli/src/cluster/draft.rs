@@ -15,6 +15,7 @@ use crate::settings::Settings;
 use coracle_iso::images::Image;
 use coracle_vm::{AnyDriver, Driver as _, MachineLock, MachineName, MachineSpec};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// How the namer of a lock is told to others.
 pub const COMMAND: &str = "coracle start";
@@ -38,6 +39,8 @@ pub struct Draft {
     spec: ClusterSpec,
     image: Image,
     machine: MachineSpec,
+    /// Version by name of the add-ons that it has from its beginning.
+    addons: BTreeMap<String, String>,
     /// What it begins with.
     pub beginning: Beginning,
     /// Held while a template is made, so that nobody else makes the same.
@@ -52,7 +55,7 @@ impl Draft {
         let image = image::current(settings)?;
         let name = &settings.profile;
         let dir = store(settings).machine_dir(name);
-        let machine = boot::machine_spec(name, &spec, &image, &dir)?;
+        let mut machine = boot::machine_spec(name, &spec, &image, &dir)?;
         let (beginning, baking) = choose(app, &spec, &machine, &image, options).await?;
         let image = match &beginning {
             Beginning::Clone(_) => {
@@ -63,12 +66,35 @@ impl Draft {
                 verify_image(settings, image).await?
             }
         };
+        let addons = match &beginning {
+            Beginning::Clone(template) => template::inherit(&mut machine, template),
+            _ => BTreeMap::new(),
+        };
         Ok(Self {
             spec,
             image,
             machine,
+            addons,
             beginning,
             baking,
+        })
+    }
+
+    /// A cluster like another one, whose disk begins with a frozen one of that.
+    pub fn copy_of(settings: &Settings, other: &Cluster, disk: &Path) -> Result<Self> {
+        let name = &settings.profile;
+        let dir = store(settings).machine_dir(name);
+        let record = other.record();
+        let image = image::open(settings, &record.image)?;
+        let mut machine = boot::machine_spec(name, &record.spec, &image, &dir)?;
+        template::base_on(&mut machine, disk);
+        Ok(Self {
+            spec: record.spec.clone(),
+            image,
+            machine,
+            addons: record.applied_addons.clone(),
+            beginning: Beginning::Cold,
+            baking: None,
         })
     }
 
@@ -88,17 +114,14 @@ impl Draft {
         let endpoint = boot::allocate(&self.spec, &others)?;
         let mut machine = self.machine.clone();
         boot::forward_ports(&mut machine, &endpoint);
-        let mut record = ClusterRecord {
+        let record = ClusterRecord {
             format: FORMAT,
             spec: self.spec.clone(),
             image: self.image.digest().to_string(),
             endpoint,
-            applied_addons: BTreeMap::new(),
+            applied_addons: self.addons.clone(),
             former_kubeconfig: None,
         };
-        if let Beginning::Clone(template) = &self.beginning {
-            template::inherit(&mut record, &mut machine, template);
-        }
         let record = coracle_vm::Record::new(
             self.spec.driver,
             machine,

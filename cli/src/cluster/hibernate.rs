@@ -60,8 +60,8 @@ pub async fn hibernate(cluster: &Cluster) -> Result<Saved> {
         }
     };
     driver.quit(dir, QUIT_LIMIT).await?;
-    let record = saving.record(spec, kept, host)?;
-    Ok(saves.publish(saving, record)?)
+    let record = saving.record(kept, host)?;
+    Ok(saves.publish(saving, record, spec)?)
 }
 
 /// Ends a machine that was being restored when whoever did it was cut off. It has not run since it

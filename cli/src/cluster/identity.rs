@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// The agent's own certificates: they are replaced with the machine, never renewed.
 const AGENT_VALIDITY: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+/// Random bytes that a copy of a machine is given.
+const ENTROPY: usize = 256;
 /// Authorities outlive what they sign.
 const AUTHORITY_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// The group whose members may do everything (bootstrap RBAC of Kubernetes).
@@ -302,11 +304,12 @@ fn write(path: &Path, text: &str) -> Result<()> {
     })
 }
 
-/// Fills a buffer with random bytes of the system.
-pub fn random(bytes: &mut [u8]) -> Result<()> {
+/// Random bytes of the system, for a machine that is a copy of another.
+pub fn entropy() -> Result<Vec<u8>> {
     use ssh_key::rand_core::RngCore as _;
-    let filled = ssh_key::rand_core::OsRng.try_fill_bytes(bytes);
-    filled.map_err(|error| {
+    let mut bytes = vec![0; ENTROPY];
+    let filled = ssh_key::rand_core::OsRng.try_fill_bytes(&mut bytes);
+    filled.map(|()| bytes).map_err(|error| {
         Error::new(ErrorId::Internal, "the system gives no random bytes").because(error.to_string())
     })
 }

@@ -17,6 +17,7 @@ mod api;
 mod begin;
 mod boot;
 mod bring_up;
+pub mod capture;
 pub mod delete;
 mod draft;
 pub mod hibernate;

@@ -48,7 +48,7 @@ pub async fn stop(app: &App, cluster: &Cluster, shut_down: bool) -> Result<Stopp
     // A cluster without an identity of its own was never ready: there is nothing to go on with.
     let is_whole = !cluster.passing_identity().exists();
     if !shut_down && is_whole && driver.capabilities().can_hibernate {
-        match save(app, cluster).await {
+        match save(cluster).await {
             Ok(()) => return Ok(Stopped::Saved),
             // Shutting down would lose what runs for want of space that can be made.
             Err(error) if error.id() == ErrorId::HostStorage => return Err(error),
@@ -68,12 +68,12 @@ pub async fn stop(app: &App, cluster: &Cluster, shut_down: bool) -> Result<Stopp
     Ok(Stopped::ShutDown)
 }
 
-async fn save(app: &App, cluster: &Cluster) -> Result<()> {
+async fn save(cluster: &Cluster) -> Result<()> {
     let agent = cluster.agent_within(AGENT_LIMIT).await?;
     agent.sync(SYNC_LIMIT).await?;
     drop(agent);
     tracing::debug!("the guest's disk is synced");
-    crate::host_agent::hibernate(&app.settings, cluster).await
+    crate::host_agent::hibernate(cluster).await
 }
 
 async fn power_off(cluster: &Cluster) -> Result<()> {

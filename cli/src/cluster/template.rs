@@ -21,8 +21,8 @@ use coracle_protocol::client::AgentClient;
 use coracle_vm::spec::DiskRole;
 use coracle_vm::template::FORMAT;
 use coracle_vm::{
-    AnyDriver, Boot, Disks, Driver as _, MachineLock, MachineSpec, Saved, Template, TemplateError,
-    TemplateKey, TemplateRecord, Templates, host,
+    AnyDriver, Boot, Disks, Driver as _, MachineLock, MachineSpec, Saved, Snapshots, Template,
+    TemplateError, TemplateKey, TemplateRecord, Templates, host,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,8 +34,6 @@ use time::OffsetDateTime;
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
 /// How long a machine may take to say which identity it has.
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
-/// Random bytes that a clone is given.
-const ENTROPY: usize = 256;
 /// The template's part of an identity: what its clones share, and how to reach them at first.
 const IDENTITY: &str = "identity";
 
@@ -123,15 +121,17 @@ pub fn choose(
     }
 }
 
-/// What a cluster that begins so has from its beginning.
-pub fn inherit(record: &mut ClusterRecord, machine: &mut MachineSpec, template: &Template) {
-    if let Ok(carried) = serde_json::from_value::<Carried>(template.record.cluster.clone()) {
-        record.applied_addons = carried.applied_addons;
-    }
+/// Has a machine begin with a template; gives the add-ons that it has then.
+pub fn inherit(machine: &mut MachineSpec, template: &Template) -> BTreeMap<String, String> {
     base_on(machine, &template.record.disk);
+    let carried = serde_json::from_value::<Carried>(template.record.cluster.clone());
+    carried
+        .map(|carried| carried.applied_addons)
+        .unwrap_or_default()
 }
 
-fn base_on(machine: &mut MachineSpec, base: &Path) {
+/// Has a machine's disk begin with a frozen one.
+pub fn base_on(machine: &mut MachineSpec, base: &Path) {
     for disk in &mut machine.disks {
         if disk.role == DiskRole::Data {
             disk.base = Some(base.to_owned());
@@ -199,9 +199,9 @@ pub async fn rekey(cluster: &Cluster, limit: Duration) -> Result<()> {
     let own = cluster.identity_files();
     let seed = boot::seed(cluster.record(), &own)?;
     let agent = boot::connect(cluster, &passing, limit).await?;
-    let mut entropy = vec![0; ENTROPY];
-    identity::random(&mut entropy)?;
-    agent.rekey(seed, entropy, SystemTime::now()).await?;
+    agent
+        .rekey(seed, identity::entropy()?, SystemTime::now())
+        .await?;
     passing.remove()
 }
 
@@ -221,23 +221,29 @@ pub fn sweep(settings: &Settings) -> Result<()> {
     let templates = templates(settings);
     let now = OffsetDateTime::now_utc();
     templates.sweep(now)?;
+    let disks = Disks::new(&settings.home);
     let mut named = BTreeSet::new();
     for entry in store(settings).list()? {
         let coracle_vm::Entry::Whole(record) = entry else {
             // Nobody knows what a broken machine names.
             return Ok(());
         };
-        named.extend(
-            record
-                .spec
-                .disks
-                .iter()
-                .filter_map(|disk| disk.base.clone()),
-        );
+        let dir = store(settings).machine_dir(&record.spec.name);
+        named.insert(dir.data_disk());
+        named.extend(record.spec.disks.into_iter().filter_map(|disk| disk.base));
+        let snapshots = Snapshots::new(&dir);
+        for name in snapshots.names()? {
+            // One that cannot be used names nothing that could be used.
+            let snapshot = snapshots.get(&name).ok().flatten();
+            named.extend(snapshot.map(|snapshot| snapshot.record.disk));
+        }
     }
     for (_, found) in templates.list(now)? {
         named.extend(found.ok().flatten().map(|template| template.record.disk));
     }
-    Disks::new(&settings.home).keep_only(&named)?;
+    for disk in named.clone() {
+        named.extend(disks.chain(&disk)?);
+    }
+    disks.keep_only(&named)?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The subcommands, one file each; the doc comment of its `Args` is its help.
 
+mod clone;
 mod completion;
 mod config;
 mod cp;
@@ -16,6 +17,7 @@ mod options;
 mod pause;
 mod profile;
 mod run;
+mod snapshot;
 mod ssh;
 mod start;
 mod status;
@@ -78,6 +80,8 @@ commands! {
     #[command(visible_alias = "rm")]
     Delete(delete::Args),
     Run(run::Args),
+    Clone(clone::Args),
+    Snapshot(snapshot::Args),
     Pause(pause::PauseArgs),
     Unpause(pause::UnpauseArgs),
     Status(status::Args),

@@ -69,7 +69,8 @@ impl Args {
     }
 }
 
-fn said(app: &App, outcome: &Outcome) {
+/// Says how a start ended.
+pub(super) fn said(app: &App, outcome: &Outcome) {
     let profile = &app.settings.profile;
     let took = seconds(app.progress.elapsed());
     match outcome {

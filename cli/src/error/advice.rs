@@ -111,6 +111,7 @@ fn saved(error: &SavedError) -> ErrorId {
         SavedError::Io { source, .. } if is_full(source) => ErrorId::HostStorage,
         SavedError::Io { .. } => ErrorId::Write,
         SavedError::Unusable { .. } => ErrorId::Template,
+        SavedError::Snapshot { .. } => ErrorId::Snapshot,
     }
 }
 

@@ -99,6 +99,12 @@ table! {
         "mend what is named above, then `coracle image-build` goes on from where it stopped";
     Template = "TEMPLATE", 60, "A machine could not be frozen, or not go on from what was saved.",
         "`coracle start -p {profile} --cold` starts without templates";
+    Snapshot = "SNAPSHOT", 60, "A snapshot is damaged.",
+        "`coracle snapshot delete` removes it";
+    SnapshotExists = "SNAPSHOT_EXISTS", 61, "There is a snapshot of this name already.",
+        "choose another name, or `coracle snapshot delete` removes it";
+    SnapshotNotFound = "SNAPSHOT_NOT_FOUND", 65, "There is no snapshot of this name.",
+        "`coracle snapshot list -p {profile}` shows those there are";
     ImageNotFound = "IMAGE_NOT_FOUND", 65, "There is no VM image yet, or not this one.",
         "`coracle image-build` in the source folder builds it";
     ImageDamaged = "IMAGE_DAMAGED", 68, "A part of the image is not what its digest says.",

@@ -5,7 +5,7 @@ use super::Told;
 use crate::cluster::{Cluster, hibernate};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_vm::MachineDir;
+use coracle_vm::{Captured, MachineDir};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,18 +16,26 @@ const LIMIT: Duration = Duration::from_secs(600);
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is asked. The caller holds the machine's lock.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// Save the machine and end it.
     Hibernate,
+    /// Save the machine into a folder, and let it go on.
+    Capture(PathBuf),
 }
 
 /// What is answered.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Answer {
-    Done,
+pub enum Answer {
+    /// Nobody is there.
+    Nobody,
+    /// The machine is saved, and ended.
+    Hibernated,
+    /// The machine is saved, and runs.
+    Captured(Captured),
+    /// It could not be done.
     Failed(Told),
 }
 
@@ -37,18 +45,18 @@ fn socket(dir: &MachineDir) -> Result<PathBuf> {
     })
 }
 
-/// Asks the machine's host agent; false where nobody is there.
+/// Asks the machine's host agent.
 #[cfg(unix)]
-pub async fn ask(dir: &MachineDir, request: Request) -> Result<bool> {
+pub async fn ask(dir: &MachineDir, request: &Request) -> Result<Answer> {
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
     let failed = || "the host agent broke off".to_owned();
     let Ok(stream) = tokio::net::UnixStream::connect(socket(dir)?).await else {
-        return Ok(false);
+        return Ok(Answer::Nobody);
     };
     let exchange = async {
         let mut stream = BufReader::new(stream);
         stream
-            .write_all(&line(&request)?)
+            .write_all(&line(request)?)
             .await
             .context(ErrorId::Machine, failed)?;
         let mut answer = String::new();
@@ -57,8 +65,8 @@ pub async fn ask(dir: &MachineDir, request: Request) -> Result<bool> {
             .await
             .context(ErrorId::Machine, failed)?;
         match serde_json::from_str(&answer).context(ErrorId::Machine, failed)? {
-            Answer::Done => Ok(true),
             Answer::Failed(told) => Err(told.into()),
+            answer => Ok(answer),
         }
     };
     tokio::time::timeout(LIMIT, exchange)
@@ -100,7 +108,7 @@ pub async fn serve(
         };
         let _busy = busy.lock().await;
         let answer = match Box::pin(carry_out(settings, request)).await {
-            Ok(()) => Answer::Done,
+            Ok(answer) => answer,
             Err(error) => {
                 super::log(&error.render(settings.profile.as_str()));
                 Answer::Failed(Told::from(&error))
@@ -123,11 +131,17 @@ async fn request(stream: &mut tokio::net::UnixStream) -> Result<Request> {
     serde_json::from_str(&text).context(ErrorId::Internal, failed)
 }
 
-async fn carry_out(settings: &Settings, request: Request) -> Result<()> {
+async fn carry_out(settings: &Settings, request: Request) -> Result<Answer> {
     let cluster = Cluster::find(settings)?;
-    match request {
-        Request::Hibernate => hibernate::hibernate(&cluster).await.map(drop),
-    }
+    Ok(match request {
+        Request::Hibernate => {
+            hibernate::hibernate(&cluster).await?;
+            Answer::Hibernated
+        }
+        Request::Capture(folder) => {
+            Answer::Captured(super::capture_from_here(settings, &cluster, &folder).await?)
+        }
+    })
 }
 
 fn line(message: &impl Serialize) -> Result<Vec<u8>> {
@@ -138,8 +152,8 @@ fn line(message: &impl Serialize) -> Result<Vec<u8>> {
 
 /// There is nothing to ask on a system where no machine can be saved.
 #[cfg(not(unix))]
-pub async fn ask(_dir: &MachineDir, _request: Request) -> Result<bool> {
-    Ok(false)
+pub async fn ask(_dir: &MachineDir, _request: &Request) -> Result<Answer> {
+    Ok(Answer::Nobody)
 }
 
 #[cfg(not(unix))]

@@ -21,7 +21,11 @@ mod control;
 use crate::cluster::{self, Cluster};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_vm::{Driver as _, MachineDir, Origin, Saves, TemplateKey, Templates, log_file};
+use control::{Answer, Request};
+use coracle_vm::saved::SavedFiles;
+use coracle_vm::{
+    Captured, Disks, Driver as _, MachineDir, Origin, Saves, TemplateKey, Templates, log_file,
+};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -80,16 +84,37 @@ impl From<Told> for Error {
 
 /// Has the machine saved and ended by its host agent; where that is gone, by this process. The caller
 /// holds the machine's lock, and the guest's disk is synced.
-pub async fn hibernate(settings: &Settings, cluster: &Cluster) -> Result<()> {
-    if control::ask(cluster.dir(), control::Request::Hibernate).await? {
+pub async fn hibernate(cluster: &Cluster) -> Result<()> {
+    if let Answer::Hibernated = control::ask(cluster.dir(), &Request::Hibernate).await? {
         return Ok(());
     }
-    tracing::debug!(profile = %settings.profile, "no host agent: saving from here");
+    tracing::debug!(machine = %cluster.dir().name(), "no host agent: saving from here");
     let saved = cluster::hibernate::hibernate(cluster).await?;
     let written = tokio::task::spawn_blocking(move || saved.make_durable());
     Ok(written.await.context(ErrorId::Internal, || {
         "writing the saved state ended early".into()
     })??)
+}
+
+/// The same for a machine that is saved into a folder and goes on.
+pub async fn capture(settings: &Settings, cluster: &Cluster, folder: &Path) -> Result<Captured> {
+    match control::ask(cluster.dir(), &Request::Capture(folder.to_owned())).await? {
+        Answer::Captured(captured) => Ok(captured),
+        _ => capture_from_here(settings, cluster, folder).await,
+    }
+}
+
+async fn capture_from_here(
+    settings: &Settings,
+    cluster: &Cluster,
+    folder: &Path,
+) -> Result<Captured> {
+    let files = SavedFiles::in_folder(folder);
+    let disks = Disks::new(&settings.home);
+    let driver = cluster.driver()?;
+    Ok(driver
+        .capture(cluster.dir(), cluster.machine_spec(), &files, &disks)
+        .await?)
 }
 
 /// Starts a host agent for the machine and returns when the machine runs. The caller holds the

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use error::DriverError;
 pub use kind::{DriverKind, UnknownDriver};
 
@@ -18,7 +20,7 @@ use crate::qemu::QemuDriver;
 use crate::saved::{Kept, Saved, SavedFiles};
 use crate::spec::{Architecture, MachineSpec};
 use crate::state::MachineState;
-use crate::store::MachineDir;
+use crate::store::{Disks, MachineDir};
 use crate::template::TemplateFiles;
 
 /// How the host reaches a port of the guest.
@@ -68,6 +70,16 @@ pub enum Origin {
     Template(TemplateFiles),
     /// It goes on from where it was saved. The saved state is gone when it runs.
     Saved(Box<Saved>),
+}
+
+/// A running machine that was saved while it goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Captured {
+    /// How its memory is kept.
+    pub kept: Kept,
+    /// The frozen disk that the memory belongs to.
+    pub disk: PathBuf,
 }
 
 /// A hypervisor process that this process started. Dropping it leaves the machine running; then
@@ -144,6 +156,16 @@ pub trait Driver {
         dir: &MachineDir,
         files: &SavedFiles,
     ) -> impl Future<Output = Result<Kept, DriverError>> + Send;
+
+    /// As [`save`](Self::save), of a machine that runs and goes on: what it has written so far becomes
+    /// a frozen disk, which another machine can begin with. It runs after an error too.
+    fn capture(
+        &self,
+        dir: &MachineDir,
+        spec: &MachineSpec,
+        files: &SavedFiles,
+        disks: &Disks,
+    ) -> impl Future<Output = Result<Captured, DriverError>> + Send;
 
     /// What the machine is doing now. Takes two seconds at most.
     fn observe(&self, dir: &MachineDir) -> impl Future<Output = MachineState> + Send;
@@ -248,6 +270,16 @@ impl Driver for AnyDriver {
 
     async fn save(&self, dir: &MachineDir, files: &SavedFiles) -> Result<Kept, DriverError> {
         dispatch!(self, driver => driver.save(dir, files).await)
+    }
+
+    async fn capture(
+        &self,
+        dir: &MachineDir,
+        spec: &MachineSpec,
+        files: &SavedFiles,
+        disks: &Disks,
+    ) -> Result<Captured, DriverError> {
+        dispatch!(self, driver => driver.capture(dir, spec, files, disks).await)
     }
 
     async fn observe(&self, dir: &MachineDir) -> MachineState {

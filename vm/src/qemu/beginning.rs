@@ -8,9 +8,9 @@ use super::command_line::Memory;
 #[cfg(target_os = "linux")]
 use super::inherited::memory_file;
 use super::inherited::{INHERITED_PATH, Inherited};
-use super::migration;
 use super::restore::{Restore, State};
 use super::save::failed;
+use super::{capture, migration};
 use crate::driver::{DriverError, Origin};
 use crate::qmp::migration_capability::IGNORE_SHARED;
 use crate::saved::{Kept, Saved, Saves};
@@ -60,6 +60,9 @@ impl Beginning {
         spec: &MachineSpec,
     ) -> Result<Self, DriverError> {
         let saves = Saves::new(dir);
+        for disk in spec.disks.iter().filter(|disk| !disk.read_only) {
+            capture::sweep(&disk.path)?;
+        }
         match origin {
             Origin::Boot => {
                 saves.forget()?;

@@ -12,7 +12,7 @@ use crate::log_file;
 use crate::program::{self, ProgramError, Programs};
 use crate::size::Size;
 use crate::spec::{Disk, DiskFormat, MachineSpec};
-use crate::store::{MachineDir, atomic};
+use crate::store::atomic;
 
 /// How long the disk tool may take.
 const DISK_LIMIT: Duration = Duration::from_secs(60);
@@ -20,27 +20,34 @@ const DISK_LIMIT: Duration = Duration::from_secs(60);
 /// Makes the disks that are to be created and are not there.
 pub(super) async fn create_disks(
     programs: &Programs,
-    dir: &MachineDir,
     spec: &MachineSpec,
 ) -> Result<(), DriverError> {
     spec.check()?;
     for disk in &spec.disks {
-        let Some(size) = disk.create.filter(|_| !disk.path.exists()) else {
-            continue;
-        };
-        // Made beside its place and then moved: a disk that is there is whole.
-        let mut unfinished = disk.path.clone().into_os_string();
-        unfinished.push(".creating");
-        let unfinished = Path::new(&unfinished);
-        let failed = |error| failed("create", &disk.path)(error);
-        atomic::remove(unfinished).map_err(failed)?;
-        create_disk(programs, disk, unfinished, size).await?;
-        let file = File::open(unfinished).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        std::fs::rename(unfinished, &disk.path).map_err(failed)?;
-        atomic::sync_dir(dir.path()).map_err(failed)?;
+        if let Some(size) = disk.create.filter(|_| !disk.path.exists()) {
+            create(programs, disk, size).await?;
+        }
     }
     Ok(())
+}
+
+/// Makes a disk beside its place and then moves it: a disk that is there is whole.
+pub(super) async fn create(
+    programs: &Programs,
+    disk: &Disk,
+    size: Size,
+) -> Result<(), DriverError> {
+    let mut unfinished = disk.path.clone().into_os_string();
+    unfinished.push(".creating");
+    let unfinished = Path::new(&unfinished);
+    let failed = |error| failed("create", &disk.path)(error);
+    atomic::remove(unfinished).map_err(failed)?;
+    create_disk(programs, disk, unfinished, size).await?;
+    let file = File::open(unfinished).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    std::fs::rename(unfinished, &disk.path).map_err(failed)?;
+    let folder = disk.path.parent().unwrap_or(unfinished);
+    atomic::sync_dir(folder).map_err(failed)
 }
 
 /// Makes one disk, thin, for its owner only.
@@ -61,7 +68,8 @@ async fn create_disk(
     let mut words = words.to_vec();
     if let Some(base) = &disk.base {
         // A frozen disk was a machine's own, and those have this format.
-        words.extend(["-F", DiskFormat::Qcow2.as_str(), "-b"].map(OsString::from));
+        // It may still be written at this moment, so it is not opened.
+        words.extend(["-u", "-F", DiskFormat::Qcow2.as_str(), "-b"].map(OsString::from));
         words.push(base.as_os_str().to_owned());
     }
     words.extend([

@@ -4,6 +4,7 @@
 //! by the machine's folder: its monitor's socket tells what it does, its pid file which process it is.
 
 mod beginning;
+mod capture;
 pub mod command_line;
 #[cfg(target_os = "linux")]
 mod devices;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use crate::accelerator::AcceleratorChoice;
 use crate::driver::{
-    Capabilities, Driver, DriverError, DriverFacts, DriverKind, GuestAddress, Origin,
+    Capabilities, Captured, Driver, DriverError, DriverFacts, DriverKind, GuestAddress, Origin,
     RunningProcess,
 };
 use crate::program::Programs;
@@ -34,7 +35,7 @@ use crate::qmp::{QmpClient, QmpError};
 use crate::saved::{Kept, SavedFiles};
 use crate::spec::{Architecture, MachineSpec};
 use crate::state::MachineState;
-use crate::store::{MachineDir, atomic};
+use crate::store::{Disks, MachineDir, atomic};
 use crate::template::TemplateFiles;
 use process::QemuProcess;
 
@@ -87,8 +88,8 @@ impl Driver for QemuDriver {
         })
     }
 
-    async fn prepare(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
-        disks::create_disks(&self.programs, dir, spec).await
+    async fn prepare(&self, _dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
+        disks::create_disks(&self.programs, spec).await
     }
 
     async fn launch(
@@ -127,6 +128,16 @@ impl Driver for QemuDriver {
         save::save(dir, files).await
     }
 
+    async fn capture(
+        &self,
+        dir: &MachineDir,
+        spec: &MachineSpec,
+        files: &SavedFiles,
+        disks: &Disks,
+    ) -> Result<Captured, DriverError> {
+        capture::capture(&self.programs, dir, spec, files, disks).await
+    }
+
     async fn observe(&self, dir: &MachineDir) -> MachineState {
         observe::observe(dir).await
     }
@@ -137,7 +148,9 @@ impl Driver for QemuDriver {
     }
 
     async fn resume(&self, dir: &MachineDir) -> Result<(), DriverError> {
-        connect(dir).await?.execute(qapi::qmp::cont {}).await?;
+        let mut monitor = connect(dir).await?;
+        capture::settle(&mut monitor, &dir.data_disk()).await?;
+        monitor.execute(qapi::qmp::cont {}).await?;
         Ok(())
     }
 

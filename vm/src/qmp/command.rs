@@ -1,6 +1,8 @@
 //! Commands whose answers differ between QEMU's versions, with only the fields that are read here.
 //! The crate `qapi` follows one version's schema and refuses an answer that lacks a field of it.
 
+use std::path::PathBuf;
+
 use qapi::Command;
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +173,9 @@ pub struct BlockStatus {
     /// The identifier of its device in QEMU's tree.
     #[serde(default)]
     pub qdev: String,
+    /// What is in it.
+    #[serde(default)]
+    pub inserted: Option<Medium>,
     /// Whether the last access failed. Not given for a disk that never stops the guest.
     #[serde(rename = "io-status", default)]
     pub io_status: IoStatus,
@@ -187,4 +192,99 @@ pub enum IoStatus {
     Failed,
     /// A write failed because no space is left on the host.
     NoSpace,
+}
+
+/// What a disk in the answer to [`QueryBlock`] holds.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Medium {
+    /// Its name in QEMU's graph.
+    #[serde(rename = "node-name")]
+    pub node: String,
+}
+
+/// `blockdev-add`: opens a disk's file. The argument is a BlockdevOptions of qapi/block-core.json.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct BlockdevAdd(pub serde_json::Value);
+
+impl Command for BlockdevAdd {
+    type Ok = qapi::Empty;
+
+    const NAME: &'static str = "blockdev-add";
+    const ALLOW_OOB: bool = false;
+}
+
+/// `blockdev-snapshot`: has writes go to another file from now on, above the one that was written.
+#[derive(Debug, Clone, Serialize)]
+pub struct BlockdevSnapshot {
+    /// What was written.
+    pub node: String,
+    /// What is written.
+    pub overlay: String,
+}
+
+impl Command for BlockdevSnapshot {
+    type Ok = qapi::Empty;
+
+    const NAME: &'static str = "blockdev-snapshot";
+    const ALLOW_OOB: bool = false;
+}
+
+/// `block-stream`: copies what is between a disk and one of the files below it into the former.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BlockStream {
+    /// A name for the job.
+    pub job_id: String,
+    /// The disk.
+    pub device: String,
+    /// The name of what stays below it.
+    pub base_node: String,
+    /// The file of that, for the disk's header.
+    pub backing_file: PathBuf,
+}
+
+impl Command for BlockStream {
+    type Ok = qapi::Empty;
+
+    const NAME: &'static str = "block-stream";
+    const ALLOW_OOB: bool = false;
+}
+
+/// `query-named-block-nodes`: all files that are open, and what is above them.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct QueryNodes {
+    /// Without all that is below each.
+    pub flat: bool,
+}
+
+impl Command for QueryNodes {
+    type Ok = Vec<BlockNode>;
+
+    const NAME: &'static str = "query-named-block-nodes";
+    const ALLOW_OOB: bool = false;
+}
+
+/// One node in the answer to [`QueryNodes`].
+#[derive(Debug, Clone, Deserialize)]
+pub struct BlockNode {
+    /// Its name in QEMU's graph.
+    #[serde(rename = "node-name")]
+    pub name: String,
+    /// What it understands, such as `qcow2`.
+    #[serde(rename = "drv")]
+    pub driver: String,
+    /// The name of its file when it was opened.
+    pub file: PathBuf,
+}
+
+/// `query-block-jobs`: what goes on with the disks.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct QueryBlockJobs {}
+
+impl Command for QueryBlockJobs {
+    type Ok = Vec<serde_json::Value>;
+
+    const NAME: &'static str = "query-block-jobs";
+    const ALLOW_OOB: bool = false;
 }

@@ -19,8 +19,9 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 pub use command::{
-    BlockStatus, IoStatus, Migrate, MigrateIncoming, MigrateSetCapabilities, MigrateSetParameters,
-    MigrationStatus, QueryBlock, QueryMigrate, QueryStatus, RunStatus, SaveDevices,
+    BlockNode, BlockStatus, BlockStream, BlockdevAdd, BlockdevSnapshot, IoStatus, Medium, Migrate,
+    MigrateIncoming, MigrateSetCapabilities, MigrateSetParameters, MigrationStatus, QueryBlock,
+    QueryBlockJobs, QueryMigrate, QueryNodes, QueryStatus, RunStatus, SaveDevices,
     migration_capability,
 };
 pub use endpoint::{Connection, QmpEndpoint};

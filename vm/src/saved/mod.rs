@@ -23,6 +23,7 @@
 //! ```
 
 mod pages;
+mod snapshots;
 mod store;
 
 use std::collections::BTreeMap;
@@ -34,10 +35,12 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 pub use pages::{PAGE, Run, load, save};
+pub use snapshots::{Snapshot, SnapshotRecord, Snapshots};
 #[cfg(target_os = "linux")]
 pub(crate) use store::link_base;
 pub use store::{Saves, Saving};
 
+use crate::name::MachineName;
 use crate::template::TemplateFiles;
 
 /// The version of `save.json` that this program writes and reads.
@@ -174,6 +177,14 @@ pub enum SavedError {
     /// It is there, and must not be gone on from.
     #[error("the saved memory cannot be used: {reason}")]
     Unusable {
+        /// Why, as a part of a sentence.
+        reason: String,
+    },
+    /// A snapshot is there, and cannot be gone back to.
+    #[error("the snapshot \"{name}\" cannot be used: {reason}")]
+    Snapshot {
+        /// Which.
+        name: MachineName,
         /// Why, as a part of a sentence.
         reason: String,
     },

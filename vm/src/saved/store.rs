@@ -31,6 +31,13 @@ pub struct Saving {
 }
 
 impl Saving {
+    /// A new folder within another.
+    pub(super) fn within(folder: &Path) -> Result<Self, SavedError> {
+        let made = atomic::private_folder(folder, SAVING);
+        made.map(|folder| Self { folder })
+            .map_err(SavedError::io("create", folder))
+    }
+
     /// Where its files are put.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -41,10 +48,9 @@ impl Saving {
         SavedFiles::in_folder(self.folder())
     }
 
-    /// What is to be kept about it, as of now: its files and the machine's disks as they are.
+    /// What is to be kept about it, as of now. It fits to no disk yet.
     pub fn record(
         &self,
-        spec: &MachineSpec,
         kept: Kept,
         host: BTreeMap<String, String>,
     ) -> Result<SavedRecord, SavedError> {
@@ -54,7 +60,7 @@ impl Saving {
             boot_id: boot_id().unwrap_or_default(),
             kept,
             files: sizes(self.folder(), kept)?,
-            disks: marks(spec)?,
+            disks: Vec::new(),
             host,
         })
     }
@@ -127,13 +133,20 @@ impl Saves {
     /// A folder to save in. What an earlier attempt left is removed.
     pub fn begin(&self) -> Result<Saving, SavedError> {
         self.discard()?;
-        let folder = atomic::private_folder(&self.folder, SAVING)
-            .map_err(SavedError::io("create", &self.folder))?;
-        Ok(Saving { folder })
+        Saving::within(&self.folder)
     }
 
-    /// Puts a saved state in its place. The machine is off, and its disks are as the record says.
-    pub fn publish(&self, saving: Saving, record: SavedRecord) -> Result<Saved, SavedError> {
+    /// Puts a saved state in its place. The machine is off, and its disks as they are fit to it.
+    pub fn publish(
+        &self,
+        saving: Saving,
+        record: SavedRecord,
+        spec: &MachineSpec,
+    ) -> Result<Saved, SavedError> {
+        let record = SavedRecord {
+            disks: marks(spec)?,
+            ..record
+        };
         let place = self.place();
         publish(saving.folder(), &place, &record)?;
         // Moved away: what is dropped now is not there any more.
@@ -149,11 +162,7 @@ impl Saves {
     pub fn adopt(&self, other: &Saved, spec: &MachineSpec) -> Result<Saved, SavedError> {
         let saving = self.begin()?;
         link_saved(other, saving.folder())?;
-        let record = SavedRecord {
-            disks: marks(spec)?,
-            ..other.record.clone()
-        };
-        self.publish(saving, record)
+        self.publish(saving, other.record.clone(), spec)
     }
 
     /// The saved state, checked as far as is quick: format, sizes, durability, and that the machine's
@@ -274,7 +283,7 @@ impl Saved {
     }
 }
 
-fn publish(folder: &Path, place: &Path, record: &SavedRecord) -> Result<(), SavedError> {
+pub(super) fn publish(folder: &Path, place: &Path, record: &SavedRecord) -> Result<(), SavedError> {
     let path = folder.join(RECORD);
     let bytes = serde_json::to_vec_pretty(record)
         .map_err(|error| SavedError::io("write", &path)(error.into()))?;

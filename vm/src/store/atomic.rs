@@ -52,3 +52,15 @@ pub fn remove(path: &Path) -> io::Result<()> {
         result => result,
     }
 }
+
+/// Bytes that a file takes on the disk: holes take none.
+#[cfg(unix)]
+pub fn allocated(meta: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(meta) * 512
+}
+
+/// Bytes that a file takes on the disk, as far as this system tells.
+#[cfg(not(unix))]
+pub fn allocated(meta: &fs::Metadata) -> u64 {
+    meta.len()
+}

@@ -42,6 +42,39 @@ impl Disks {
         Ok(frozen)
     }
 
+    /// Gives a disk that is still written a second name among the frozen ones. It is not frozen before
+    /// [`seal`](Self::seal), and is nobody's as long as nothing names it.
+    pub fn link(&self, disk: &Path) -> Result<PathBuf, StoreError> {
+        let folder = self.folder.join(Uuid::new_v4().simple().to_string());
+        let frozen = folder.join(disk.file_name().unwrap_or_default());
+        atomic::create_private_dirs(&folder).map_err(StoreError::io("create", &folder))?;
+        std::fs::hard_link(disk, &frozen).map_err(StoreError::io("link", disk))?;
+        for changed in [&folder, &self.folder] {
+            atomic::sync_dir(changed).map_err(StoreError::io("write", changed))?;
+        }
+        Ok(frozen)
+    }
+
+    /// Makes a disk that nothing writes any more read-only.
+    pub fn seal(&self, frozen: &Path) -> Result<(), StoreError> {
+        set_read_only(frozen).map_err(StoreError::io("change", frozen))
+    }
+
+    /// What a disk needs below it, from the next layer to the lowest, as the disks themselves say.
+    pub fn chain(&self, disk: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        let mut chain: Vec<PathBuf> = Vec::new();
+        let mut above = disk.to_owned();
+        while let Some(below) = base_of(&above).map_err(StoreError::io("read", &above))? {
+            // A disk below itself would have no end.
+            if chain.contains(&below) {
+                break;
+            }
+            above.clone_from(&below);
+            chain.push(below);
+        }
+        Ok(chain)
+    }
+
     /// Removes all frozen disks but these, and those so young that what will name them may not be
     /// written yet; gives how many.
     pub fn keep_only(&self, named: &BTreeSet<PathBuf>) -> Result<usize, StoreError> {
@@ -66,6 +99,35 @@ impl Disks {
         }
         Ok(removed)
     }
+}
+
+/// The file that a qcow2 disk keeps only the differences from, by its header (docs/interop/qcow2 in
+/// QEMU); `None` for a disk without one, of another format, or that is not there.
+fn base_of(disk: &Path) -> io::Result<Option<PathBuf>> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    const MARK: [u8; 4] = *b"QFI\xfb";
+    let mut file = match std::fs::File::open(disk) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut header = Vec::new();
+    file.by_ref().take(20).read_to_end(&mut header)?;
+    let (Some(mark), Some(offset), Some(length)) = (
+        header.get(..4),
+        header.get(8..16).and_then(|field| field.try_into().ok()),
+        header.get(16..20).and_then(|field| field.try_into().ok()),
+    ) else {
+        return Ok(None);
+    };
+    let (offset, length) = (u64::from_be_bytes(offset), u32::from_be_bytes(length));
+    if mark != MARK || offset == 0 {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::Start(offset))?;
+    let mut name = Vec::new();
+    file.take(length.into()).read_to_end(&mut name)?;
+    let name = String::from_utf8(name).map_err(io::Error::other)?;
+    Ok(Some(PathBuf::from(name)))
 }
 
 fn set_read_only(path: &Path) -> io::Result<()> {

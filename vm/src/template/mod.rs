@@ -30,6 +30,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
+use crate::store::atomic;
+
 pub use memory::copy_sparsely;
 pub use store::{Incoming, MOST_AGE, TemplateError, Templates};
 
@@ -140,7 +142,7 @@ impl Template {
     /// Bytes that its files take on the disk: holes take none.
     pub fn disk_usage(&self) -> u64 {
         let files = self.files();
-        let used = |path: &Path| path.metadata().map_or(0, |meta| allocated(&meta));
+        let used = |path: &Path| path.metadata().map_or(0, |meta| atomic::allocated(&meta));
         used(&files.ram) + used(&files.devices)
     }
 
@@ -148,16 +150,6 @@ impl Template {
     pub fn files(&self) -> TemplateFiles {
         TemplateFiles::in_folder(&self.folder)
     }
-}
-
-#[cfg(unix)]
-fn allocated(meta: &std::fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::blocks(meta) * 512
-}
-
-#[cfg(not(unix))]
-fn allocated(meta: &std::fs::Metadata) -> u64 {
-    meta.len()
 }
 
 #[cfg(test)]
