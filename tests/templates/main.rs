@@ -8,6 +8,7 @@
     reason = "test code: a panic is a failed test"
 )]
 
+mod copies;
 mod identity;
 mod run;
 
@@ -134,6 +135,13 @@ fn clusters_begin_as_clones_and_are_their_own() {
             identity::pod(&coracle);
         },
     );
+    test.must("a pod counts", || copies::start_counting(&coracle));
+    test.run("a clone goes on from the very moment of another", || {
+        copies::clone(&coracle);
+    });
+    test.run("a cluster goes back to a snapshot", || {
+        copies::snapshot(&coracle);
+    });
     test.run(
         "run gives a cluster to a command and passes its status on",
         || run::passes_on(&coracle),

@@ -11,9 +11,10 @@ mod machine;
 
 use coracle_vm::saved::SavedFiles;
 use coracle_vm::spec::DiskFormat;
+use coracle_vm::store::qcow2;
 use coracle_vm::{
     Captured, Disks, Driver as _, DriverError, Kept, MachineState, Origin, RunningProcess, Saved,
-    SavedError, Saves,
+    SavedError, Saves, Size,
 };
 use machine::{LIMIT, TestMachine};
 use std::collections::BTreeMap;
@@ -291,4 +292,31 @@ async fn a_capture_that_fails_leaves_the_machine_running_on_its_disk() {
         .unwrap();
     let _again = machine.launch().await.unwrap();
     machine.quit().await;
+}
+
+#[tokio::test]
+async fn a_disk_grows_with_a_launch_and_while_its_machine_runs() {
+    let mut machine = ready().await;
+    let size = |machine: &TestMachine| {
+        let header = qcow2::Header::read(&machine.dir.data_disk()).unwrap();
+        header.unwrap().size
+    };
+    assert_eq!(size(&machine), Size::from_mib(64));
+    machine.spec.disks[0].create = Some(Size::from_mib(96));
+    let _process = machine.launch().await.unwrap();
+    machine.spec.disks[0].create = Some(Size::from_mib(128));
+    for _ in 0..2 {
+        machine
+            .driver
+            .grow(&machine.dir, &machine.spec)
+            .await
+            .unwrap();
+    }
+    machine.quit().await;
+    assert_eq!(size(&machine), Size::from_mib(128));
+    // It never shrinks.
+    machine.spec.disks[0].create = Some(Size::from_mib(64));
+    let _process = machine.launch().await.unwrap();
+    machine.quit().await;
+    assert_eq!(size(&machine), Size::from_mib(128));
 }

@@ -6,7 +6,7 @@ use super::steps::Step;
 use super::template::{self, Beginning};
 use super::{Cluster, boot, ready};
 use crate::error::{ErrorId, Result};
-use coracle_vm::{Driver as _, MachineState, Origin, Saved, Saves, Template};
+use coracle_vm::{Driver as _, Origin, Saved, Saves, Template};
 use std::time::Instant;
 
 impl Run<'_> {
@@ -57,11 +57,14 @@ impl Run<'_> {
             Ok(()) => Ok(cluster),
             Err(error) if error.id() == ErrorId::Template => {
                 let reason = error.causes().join("; ");
-                template::templates(settings).refuse(&template.key, &reason)?;
-                self.app.progress.warning(&format!(
-                    "booting cold, now and from now on: {} ({reason})",
-                    error.message()
-                ));
+                // One that was removed in between is nobody's fault.
+                if template.files().ram.exists() {
+                    template::templates(settings).refuse(&template.key, &reason)?;
+                    self.app.progress.warning(&format!(
+                        "booting cold, now and from now on: {} ({reason})",
+                        error.message()
+                    ));
+                }
                 self.cold(cluster).await
             }
             Err(error) => Err(error),
@@ -99,13 +102,16 @@ impl Run<'_> {
         Ok(cluster)
     }
 
-    /// Goes on with a machine that could not be baked: it is paused, or off.
+    /// Goes on with a machine that could not be baked. Its disk has the size of a template's, and grows
+    /// with the next launch.
     async fn go_on_without(&self, cluster: Cluster) -> Result<Cluster> {
-        if cluster.state().await? == MachineState::Off {
-            return self.cold(cluster).await;
-        }
-        boot::power_on(&self.app.settings, &cluster, &Origin::Boot).await?;
-        Ok(cluster)
+        boot::switch_off(&cluster).await?;
+        let settings = &self.app.settings;
+        let store = super::store(settings);
+        let mut machine = store.get(cluster.dir().name())?;
+        template::resize(&mut machine.spec, cluster.record().spec.disk_size);
+        store.save(self.lock, &machine)?;
+        self.cold(Cluster::find(settings)?).await
     }
 
     async fn cold(&self, cluster: Cluster) -> Result<Cluster> {

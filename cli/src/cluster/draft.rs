@@ -6,14 +6,14 @@
 
 use super::bring_up::catalogue;
 use super::record::{ClusterRecord, Endpoint, FORMAT};
-use super::spec::{ClusterSpec, StartOptions, Wait};
+use super::spec::{ClusterSpec, LEAST_DISK_MIB, StartOptions, Wait};
 use super::template::{self, Beginning};
 use super::{Cluster, boot, image, store};
 use crate::commands::App;
 use crate::error::{Context as _, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_iso::images::Image;
-use coracle_vm::{AnyDriver, Driver as _, MachineLock, MachineName, MachineSpec};
+use coracle_vm::{AnyDriver, Driver as _, MachineLock, MachineName, MachineSpec, Size};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -68,7 +68,12 @@ impl Draft {
         };
         let addons = match &beginning {
             Beginning::Clone(template) => template::inherit(&mut machine, template),
-            _ => BTreeMap::new(),
+            Beginning::Bake(..) => {
+                // One size fits all: a disk grows, and never shrinks.
+                template::resize(&mut machine, Size::from_mib(LEAST_DISK_MIB));
+                BTreeMap::new()
+            }
+            Beginning::Cold | Beginning::Saved(_) => BTreeMap::new(),
         };
         Ok(Self {
             spec,

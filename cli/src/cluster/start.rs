@@ -98,7 +98,8 @@ pub async fn start(
         Plan::Existing(cluster) => {
             let beginning = beginning(app, &cluster).await?;
             steps.begin(Step::Machine).await?;
-            (*cluster, beginning, None)
+            let cluster = template::settle_size(settings, &lock, *cluster).await?;
+            (cluster, beginning, None)
         }
         Plan::New(spec) => {
             let draft = Draft::new(app, *spec, options).await?;

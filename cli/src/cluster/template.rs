@@ -18,11 +18,11 @@ use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_addons::Catalogue;
 use coracle_protocol::client::AgentClient;
-use coracle_vm::spec::DiskRole;
-use coracle_vm::template::FORMAT;
+use coracle_vm::spec::{Disk, DiskRole};
+use coracle_vm::template::{FORMAT, MOST_BYTES};
 use coracle_vm::{
-    AnyDriver, Boot, Disks, Driver as _, MachineLock, MachineSpec, Saved, Snapshots, Template,
-    TemplateError, TemplateKey, TemplateRecord, Templates, host,
+    AnyDriver, Boot, Disks, Driver as _, MachineLock, MachineSpec, Saved, Size, Snapshots,
+    Template, TemplateError, TemplateKey, TemplateRecord, Templates, host,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,7 +88,6 @@ pub async fn facts(
     fact("feature gates", format!("{:?}", spec.feature_gates));
     fact("flags", format!("{:?}", spec.extra_args));
     fact("add-ons", addons.collect::<Vec<_>>().join(", "));
-    fact("disk size", spec.disk_size.to_string());
     // Kernel and initial file system are the image's, wherever that is kept.
     if let Boot::DirectKernel { command_line, .. } = &machine.boot {
         fact("kernel command line", command_line.clone());
@@ -103,11 +102,17 @@ pub fn choose(
     facts: BTreeMap<String, String>,
 ) -> Result<(Beginning, Option<String>)> {
     let key = TemplateKey::of(&facts);
-    match templates(settings).find(&key, OffsetDateTime::now_utc()) {
-        Ok(Some(template)) => Ok((Beginning::Clone(Box::new(template)), None)),
+    let templates = templates(settings);
+    match templates.find(&key, OffsetDateTime::now_utc()) {
+        Ok(Some(template)) => {
+            templates.note_use(&template)?;
+            Ok((Beginning::Clone(Box::new(template)), None))
+        }
+        // Each of the refusals was told when it was made.
+        Ok(None) if templates.is_hopeless() => Ok((Beginning::Cold, None)),
         Ok(None) => Ok((Beginning::Bake(key, facts), None)),
         Err(TemplateError::Unusable { key, reason }) => {
-            let refused = templates(settings).is_refused(&key);
+            let refused = templates.is_refused(&key);
             let said = format!("booting cold: the template cannot be used: {reason}");
             let beginning = if refused {
                 Beginning::Cold
@@ -132,11 +137,21 @@ pub fn inherit(machine: &mut MachineSpec, template: &Template) -> BTreeMap<Strin
 
 /// Has a machine's disk begin with a frozen one.
 pub fn base_on(machine: &mut MachineSpec, base: &Path) {
-    for disk in &mut machine.disks {
-        if disk.role == DiskRole::Data {
-            disk.base = Some(base.to_owned());
-        }
+    for disk in data_disk(machine) {
+        disk.base = Some(base.to_owned());
     }
+}
+
+/// Says how large a machine's disk is to be. One that is there grows at the next launch.
+pub fn resize(machine: &mut MachineSpec, size: Size) {
+    for disk in data_disk(machine) {
+        disk.create = Some(size);
+    }
+}
+
+fn data_disk(machine: &mut MachineSpec) -> impl Iterator<Item = &mut Disk> {
+    let disks = machine.disks.iter_mut();
+    disks.filter(|disk| disk.role == DiskRole::Data)
 }
 
 /// The identity of a template's clones before they have their own.
@@ -188,6 +203,7 @@ pub async fn bake(
     // The machine first: without its record the frozen disk would be nobody's.
     let mut machine = kept;
     base_on(&mut machine.spec, &disk);
+    resize(&mut machine.spec, cluster.record().spec.disk_size);
     store(settings).save(lock, &machine)?;
     Ok(templates.publish(incoming, key, record)?)
 }
@@ -216,11 +232,33 @@ pub async fn settle_identity(cluster: &Cluster, limit: Duration) -> Result<()> {
     }
 }
 
+/// Gives a cluster the disk that it is to have, where a start was cut off while it had a template's.
+pub async fn settle_size(
+    settings: &Settings,
+    lock: &MachineLock,
+    cluster: Cluster,
+) -> Result<Cluster> {
+    let wanted = cluster.record().spec.disk_size;
+    let disk = cluster.machine_spec().disk(DiskRole::Data);
+    if disk.is_none_or(|disk| disk.create == Some(wanted)) {
+        return Ok(cluster);
+    }
+    let mut machine = store(settings).get(cluster.dir().name())?;
+    resize(&mut machine.spec, wanted);
+    store(settings).save(lock, &machine)?;
+    let cluster = Cluster::find(settings)?;
+    if cluster.state().await?.has_process() {
+        let driver = cluster.driver()?;
+        driver.grow(cluster.dir(), cluster.machine_spec()).await?;
+    }
+    Ok(cluster)
+}
+
 /// Removes templates that are too old or cannot be used, and frozen disks that nothing names.
 pub fn sweep(settings: &Settings) -> Result<()> {
     let templates = templates(settings);
     let now = OffsetDateTime::now_utc();
-    templates.sweep(now)?;
+    templates.sweep(now, MOST_BYTES)?;
     let disks = Disks::new(&settings.home);
     let mut named = BTreeSet::new();
     for entry in store(settings).list()? {

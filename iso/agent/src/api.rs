@@ -17,6 +17,7 @@ use crate::logs::Logs;
 use crate::power::Power;
 use crate::rekey::Rekey;
 use crate::supervise::Supervisor;
+use crate::upkeep::Upkeep;
 use services::Services;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -48,6 +49,8 @@ pub struct Agent {
     pub power: Power,
     /// The way to another identity.
     pub rekey: Rekey,
+    /// What looks after disk and certificates.
+    pub upkeep: Upkeep,
 }
 
 /// Why the API is not served.

@@ -22,6 +22,7 @@ use crate::signer::{Signer, SignerError};
 use crate::sshd;
 use crate::supervise::Supervisor;
 use crate::table::{self, Table};
+use crate::upkeep::{Certificates, Upkeep};
 use coracle_protocol::guest::{GuestConfig, SshIdentity};
 use coracle_protocol::{AGENT_PORT, GUEST_USER, SSH_PORT, seed};
 use nix::sys::resource::{Resource, setrlimit};
@@ -194,6 +195,13 @@ async fn serve(
     let probe = Probe::new(children.clone(), PKI.into());
     let supervisor = Arc::new(Supervisor::start(components, &children, &logs, &probe));
     let identity = Identity::new(&config.agent)?;
+    let certificates = config.kubernetes.as_ref().map(|_| Certificates {
+        folder: PKI.into(),
+        name: config.hostname.clone(),
+        address: config.network.address,
+        administrators: administrators(),
+    });
+    let upkeep = Upkeep::start(&children, &logs, &supervisor, certificates);
     let agent = Arc::new(Agent {
         image_digest: config.image_digest.clone(),
         kubernetes_version: config.kubernetes.map(|one| one.version).unwrap_or_default(),
@@ -208,6 +216,7 @@ async fn serve(
             signer,
             pki: PKI.into(),
         },
+        upkeep,
     });
     sshd::listen(
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, SSH_PORT)),
@@ -356,16 +365,20 @@ fn place_kubernetes_files(config: &GuestConfig) -> Result<(), BootError> {
         return Ok(());
     };
     place::folder(Path::new(MANIFESTS), 0o755).map_err(step("cannot make a folder"))?;
-    let administrators = accounts::group_id(Path::new("/etc"), GUEST_USER).unwrap_or_default();
     let node = pki::Node {
         name: &config.hostname,
         address: config.network.address,
-        administrators,
+        administrators: administrators(),
         now: OffsetDateTime::now_utc(),
     };
     pki::ensure(Path::new(PKI), &node)?;
     pki::place_identity(Path::new(PKI), &kubernetes.identity)?;
     Ok(())
+}
+
+/// The group that may act as the cluster's administrator.
+fn administrators() -> Option<u32> {
+    accounts::group_id(Path::new("/etc"), GUEST_USER).unwrap_or_default()
 }
 
 fn render_files(table: &Table, config: &GuestConfig, values: &Values) -> Result<(), BootError> {

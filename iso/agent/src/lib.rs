@@ -43,3 +43,4 @@ pub mod sshd;
 pub mod stage1;
 pub mod supervise;
 pub mod table;
+pub mod upkeep;

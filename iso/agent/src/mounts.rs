@@ -15,7 +15,7 @@ use coracle_protocol::DATA_UUID;
 use nix::mount::{MsFlags, mount as mount_call};
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Where the Kubernetes layer is mounted.
@@ -241,7 +241,8 @@ pub fn data_disk(device: &Path, blank: bool) -> Result<(), MountError> {
         target: "/var",
         kind: "ext4",
         flags: MsFlags::MS_NOATIME,
-        data: "discard,errors=remount-ro",
+        // The disk's file begins as zeros, so that nobody has to zero what is not used yet.
+        data: "discard,noinit_itable,errors=remount-ro",
     };
     if let Err(error) = mount(&data) {
         kernel::complain(&format!("{error}; repairing it"));
@@ -292,6 +293,20 @@ pub fn layer(device: &Path) -> Result<(), MountError> {
         flags,
         data: "",
     })
+}
+
+/// The disk that is mounted at a place, if it is larger than its file system.
+pub fn grown(target: &str) -> io::Result<Option<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/mounts")?;
+    let device = mounts.lines().find_map(|line| {
+        let mut words = line.split(' ');
+        let device = words.next()?;
+        (words.next()? == target).then(|| PathBuf::from(device))
+    });
+    let Some(device) = device else {
+        return Ok(None);
+    };
+    Ok(grew(&device)?.then_some(device))
 }
 
 /// Whether the disk is larger than the ext4 file system on it, by at least one block group's

@@ -167,6 +167,14 @@ pub trait Driver {
         disks: &Disks,
     ) -> impl Future<Output = Result<Captured, DriverError>> + Send;
 
+    /// Makes the disk of a machine that runs as large as the specification says; the guest is told. A
+    /// launch does that too.
+    fn grow(
+        &self,
+        dir: &MachineDir,
+        spec: &MachineSpec,
+    ) -> impl Future<Output = Result<(), DriverError>> + Send;
+
     /// What the machine is doing now. Takes two seconds at most.
     fn observe(&self, dir: &MachineDir) -> impl Future<Output = MachineState> + Send;
 
@@ -280,6 +288,10 @@ impl Driver for AnyDriver {
         disks: &Disks,
     ) -> Result<Captured, DriverError> {
         dispatch!(self, driver => driver.capture(dir, spec, files, disks).await)
+    }
+
+    async fn grow(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
+        dispatch!(self, driver => driver.grow(dir, spec).await)
     }
 
     async fn observe(&self, dir: &MachineDir) -> MachineState {

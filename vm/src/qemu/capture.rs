@@ -22,7 +22,8 @@ use super::{connect, disks, save};
 use crate::driver::{Captured, DriverError};
 use crate::program::Programs;
 use crate::qmp::{
-    BlockStream, BlockdevAdd, BlockdevSnapshot, QmpClient, QueryBlock, QueryBlockJobs, QueryNodes,
+    BlockStream, BlockdevAdd, BlockdevSnapshot, Medium, QmpClient, QueryBlock, QueryBlockJobs,
+    QueryNodes,
 };
 use crate::saved::SavedFiles;
 use crate::spec::{Disk, DiskRole, MachineSpec};
@@ -76,7 +77,7 @@ pub(super) async fn capture(
         let written = active(&mut monitor).await?;
         monitor
             .execute(BlockdevSnapshot {
-                node: written,
+                node: written.node,
                 overlay: node,
             })
             .await?;
@@ -100,7 +101,7 @@ pub(super) async fn settle(monitor: &mut QmpClient, disk: &Path) -> Result<(), D
     if nexts.is_empty() {
         return Ok(());
     }
-    let active = active(monitor).await?;
+    let active = active(monitor).await?.node;
     let Some(id) = active.strip_prefix(NODE) else {
         return Ok(());
     };
@@ -168,17 +169,15 @@ fn overlay_node(node: &str, path: &Path) -> BlockdevAdd {
     }))
 }
 
-/// The node that the guest writes.
-async fn active(monitor: &mut QmpClient) -> Result<String, DriverError> {
+/// What the guest writes.
+pub(super) async fn active(monitor: &mut QmpClient) -> Result<Medium, DriverError> {
     let disks = monitor.execute(QueryBlock {}).await?;
     // A device without a path of its own in QEMU's tree is told with that of its bus.
     let found = disks
         .into_iter()
         .find(|disk| disk.qdev.contains("disk-data"));
     let medium = found.and_then(|disk| disk.inserted);
-    let medium =
-        medium.ok_or_else(|| super::unable("it has no disk that is written".to_owned()))?;
-    Ok(medium.node)
+    medium.ok_or_else(|| super::unable("it has no disk that is written".to_owned()))
 }
 
 /// The node of the lowest layer: one that was opened from below another, under its own name; or the
@@ -225,7 +224,7 @@ async fn merge(monitor: &mut QmpClient, disk: &Disk, frozen: &Disks) {
         };
         let job = BlockStream {
             job_id: "merge".to_owned(),
-            device: active(monitor).await?,
+            device: active(monitor).await?.node,
             base_node: lowest_node(monitor, &lowest).await?,
             backing_file: lowest,
         };

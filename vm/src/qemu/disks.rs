@@ -5,14 +5,16 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use super::probe;
 use super::save::failed;
+use super::{capture, connect, probe};
 use crate::driver::DriverError;
 use crate::log_file;
 use crate::program::{self, ProgramError, Programs};
+use crate::qmp::BlockResize;
 use crate::size::Size;
-use crate::spec::{Disk, DiskFormat, MachineSpec};
-use crate::store::atomic;
+use crate::spec::{Disk, DiskFormat, DiskRole, MachineSpec};
+use crate::store::qcow2::Header;
+use crate::store::{MachineDir, atomic};
 
 /// How long the disk tool may take.
 const DISK_LIMIT: Duration = Duration::from_secs(60);
@@ -37,10 +39,15 @@ pub(super) async fn create(
     disk: &Disk,
     size: Size,
 ) -> Result<(), DriverError> {
+    let failed = |error| failed("create", &disk.path)(error);
+    // What is above a frozen disk begins as large as that: its guest may know that size by heart. It
+    // is grown when the machine runs.
+    let base = disk.base.as_deref().map(Header::read).transpose();
+    let base = base.map_err(failed)?.flatten();
+    let size = base.map_or(size, |base| base.size);
     let mut unfinished = disk.path.clone().into_os_string();
     unfinished.push(".creating");
     let unfinished = Path::new(&unfinished);
-    let failed = |error| failed("create", &disk.path)(error);
     atomic::remove(unfinished).map_err(failed)?;
     create_disk(programs, disk, unfinished, size).await?;
     let file = File::open(unfinished).map_err(failed)?;
@@ -83,4 +90,22 @@ async fn create_disk(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Makes the disk that the guest writes as large as it is to be. The guest is told.
+pub(super) async fn grow(dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
+    let wanted = spec.disk(DiskRole::Data).and_then(|disk| disk.create);
+    let Some(wanted) = wanted else {
+        return Ok(());
+    };
+    let mut monitor = connect(dir).await?;
+    let medium = capture::active(&mut monitor).await?;
+    if medium.image.size < wanted.bytes() {
+        let resize = BlockResize {
+            node_name: medium.node,
+            size: wanted.bytes(),
+        };
+        monitor.execute(resize).await?;
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use super::beginning::Beginning;
 use super::command_line::{self, Invocation, arguments};
 use super::inherited::{Inherited, detach};
 use super::save::failed;
-use super::{GREETING_LIMIT, clear, failure, probe, restore};
+use super::{GREETING_LIMIT, clear, disks, failure, probe, restore};
 use crate::driver::{DriverError, Origin, RunningProcess};
 use crate::log_file;
 use crate::program::{self, ProgramError, Programs};
@@ -58,10 +58,10 @@ pub(super) async fn launch(
     let pid = child.id().ok_or(DriverError::NotRunning)?;
     let started = async {
         greeted(&endpoint).await?;
-        match &beginning.restore {
-            Some(way) => restore::restore(pid, dir, way).await,
-            None => Ok(()),
+        if let Some(way) = &beginning.restore {
+            restore::restore(pid, dir, way).await?;
         }
+        disks::grow(dir, spec).await
     };
     let started = tokio::select! {
         status = child.wait() => {

@@ -138,6 +138,10 @@ impl Driver for QemuDriver {
         capture::capture(&self.programs, dir, spec, files, disks).await
     }
 
+    async fn grow(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
+        disks::grow(dir, spec).await
+    }
+
     async fn observe(&self, dir: &MachineDir) -> MachineState {
         observe::observe(dir).await
     }

@@ -200,6 +200,33 @@ pub struct Medium {
     /// Its name in QEMU's graph.
     #[serde(rename = "node-name")]
     pub node: String,
+    /// What it says of itself.
+    pub image: Image,
+}
+
+/// A part of ImageInfo in qapi/block-core.json.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Image {
+    /// Bytes that the guest sees.
+    #[serde(rename = "virtual-size")]
+    pub size: u64,
+}
+
+/// `block_resize`: makes a disk larger while the guest runs.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BlockResize {
+    /// Which.
+    pub node_name: String,
+    /// Bytes that the guest sees from now on.
+    pub size: u64,
+}
+
+impl Command for BlockResize {
+    type Ok = qapi::Empty;
+
+    const NAME: &'static str = "block_resize";
+    const ALLOW_OOB: bool = false;
 }
 
 /// `blockdev-add`: opens a disk's file. The argument is a BlockdevOptions of qapi/block-core.json.

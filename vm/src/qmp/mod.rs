@@ -19,10 +19,10 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 pub use command::{
-    BlockNode, BlockStatus, BlockStream, BlockdevAdd, BlockdevSnapshot, IoStatus, Medium, Migrate,
-    MigrateIncoming, MigrateSetCapabilities, MigrateSetParameters, MigrationStatus, QueryBlock,
-    QueryBlockJobs, QueryMigrate, QueryNodes, QueryStatus, RunStatus, SaveDevices,
-    migration_capability,
+    BlockNode, BlockResize, BlockStatus, BlockStream, BlockdevAdd, BlockdevSnapshot, Image,
+    IoStatus, Medium, Migrate, MigrateIncoming, MigrateSetCapabilities, MigrateSetParameters,
+    MigrationStatus, QueryBlock, QueryBlockJobs, QueryMigrate, QueryNodes, QueryStatus, RunStatus,
+    SaveDevices, migration_capability,
 };
 pub use endpoint::{Connection, QmpEndpoint};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{StoreError, atomic};
+use super::{StoreError, atomic, qcow2};
 
 /// All frozen disks of one home folder. Making a value touches nothing.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ impl Disks {
     pub fn chain(&self, disk: &Path) -> Result<Vec<PathBuf>, StoreError> {
         let mut chain: Vec<PathBuf> = Vec::new();
         let mut above = disk.to_owned();
-        while let Some(below) = base_of(&above).map_err(StoreError::io("read", &above))? {
+        while let Some(below) = below(&above).map_err(StoreError::io("read", &above))? {
             // A disk below itself would have no end.
             if chain.contains(&below) {
                 break;
@@ -101,33 +101,8 @@ impl Disks {
     }
 }
 
-/// The file that a qcow2 disk keeps only the differences from, by its header (docs/interop/qcow2 in
-/// QEMU); `None` for a disk without one, of another format, or that is not there.
-fn base_of(disk: &Path) -> io::Result<Option<PathBuf>> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
-    const MARK: [u8; 4] = *b"QFI\xfb";
-    let mut file = match std::fs::File::open(disk) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let mut header = Vec::new();
-    file.by_ref().take(20).read_to_end(&mut header)?;
-    let (Some(mark), Some(offset), Some(length)) = (
-        header.get(..4),
-        header.get(8..16).and_then(|field| field.try_into().ok()),
-        header.get(16..20).and_then(|field| field.try_into().ok()),
-    ) else {
-        return Ok(None);
-    };
-    let (offset, length) = (u64::from_be_bytes(offset), u32::from_be_bytes(length));
-    if mark != MARK || offset == 0 {
-        return Ok(None);
-    }
-    file.seek(SeekFrom::Start(offset))?;
-    let mut name = Vec::new();
-    file.take(length.into()).read_to_end(&mut name)?;
-    let name = String::from_utf8(name).map_err(io::Error::other)?;
-    Ok(Some(PathBuf::from(name)))
+fn below(disk: &Path) -> io::Result<Option<PathBuf>> {
+    Ok(qcow2::Header::read(disk)?.and_then(|header| header.base))
 }
 
 fn set_read_only(path: &Path) -> io::Result<()> {

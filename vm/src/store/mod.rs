@@ -22,6 +22,7 @@ pub mod atomic;
 mod dir;
 mod disks;
 mod lock;
+pub mod qcow2;
 mod record;
 
 use std::io;

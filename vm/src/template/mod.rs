@@ -6,6 +6,7 @@
 //!   ram                    the guest's memory; every clone maps it privately
 //!   devices                the state of the processors and devices
 //!   durable                there once all of it is known to be on the disk
+//!   used                   changed each time a machine begins with it
 //!   ...                    what the caller keeps beside it
 //! HOME/templates/.baking-*    being made; appears whole, by a rename, or not at all
 //! HOME/templates/.refused-KEY why clones of this key are not tried any more
@@ -33,7 +34,7 @@ use time::OffsetDateTime;
 use crate::store::atomic;
 
 pub use memory::copy_sparsely;
-pub use store::{Incoming, MOST_AGE, TemplateError, Templates};
+pub use store::{Incoming, MOST_AGE, MOST_BYTES, TemplateError, Templates};
 
 /// The version of `template.json` that this program writes and reads.
 pub const FORMAT: u32 = 1;

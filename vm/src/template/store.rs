@@ -14,12 +14,18 @@ use crate::store::atomic;
 
 /// How long a template is used: certificates inside age with it.
 pub const MOST_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How much all templates may take on the disk. Those that were used last stay.
+pub const MOST_BYTES: u64 = 10 << 30;
+/// Refusals of so many keys are about the host, not about a template.
+const MANY_REFUSALS: usize = 2;
 /// How long a template may take to be made before what is left of it counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(3600);
 const RECORD: &str = "template.json";
 const DURABLE: &str = "durable";
 const BAKING: &str = ".baking-";
 const REFUSED: &str = ".refused-";
+/// Its time of change is when the template was last used.
+const USED: &str = "used";
 
 /// Why a template cannot be used or kept.
 #[derive(Debug, thiserror::Error)]
@@ -202,6 +208,21 @@ impl Templates {
         self.refused(key).exists()
     }
 
+    /// Whether clones of several keys failed, so that there is no use in making more templates here.
+    pub fn is_hopeless(&self) -> bool {
+        let names = self.names().unwrap_or_default();
+        let refusals = names.iter().filter(|name| name.starts_with(REFUSED));
+        refusals.count() >= MANY_REFUSALS
+    }
+
+    /// Notes that a template is used now. One that nobody uses goes first when space is short.
+    pub fn note_use(&self, template: &Template) -> Result<(), TemplateError> {
+        let path = template.folder.join(USED);
+        File::create(&path)
+            .map(drop)
+            .map_err(failed("write", &path))
+    }
+
     /// Forgets all refusals; gives how many there were.
     pub fn forgive(&self) -> Result<usize, TemplateError> {
         let mut forgiven = 0;
@@ -244,12 +265,25 @@ impl Templates {
             .collect())
     }
 
-    /// Removes what is too old, what cannot be used, and what a crash left half made.
-    pub fn sweep(&self, now: OffsetDateTime) -> Result<usize, TemplateError> {
+    /// Removes what is too old, what cannot be used, what a crash left half made, and of the rest those
+    /// that were not used for longest, until all together take `most` bytes.
+    pub fn sweep(&self, now: OffsetDateTime, most: u64) -> Result<usize, TemplateError> {
         let mut removed = 0;
+        let mut usable = Vec::new();
         for (key, found) in self.list(now)? {
-            if !matches!(found, Ok(Some(_))) {
+            if let Ok(Some(template)) = found {
+                usable.push(template);
+            } else {
                 self.remove(&key)?;
+                removed += 1;
+            }
+        }
+        usable.sort_by_key(|template| std::cmp::Reverse(template.last_used()));
+        let mut bytes = 0;
+        for template in usable {
+            bytes += template.disk_usage();
+            if bytes > most {
+                self.remove(&template.key)?;
                 removed += 1;
             }
         }
@@ -283,5 +317,82 @@ impl Templates {
 
     fn refused(&self, key: &TemplateKey) -> PathBuf {
         self.folder.join(format!("{REFUSED}{key}"))
+    }
+}
+
+impl Template {
+    /// When a machine last began with it, or when it was made.
+    fn last_used(&self) -> std::time::SystemTime {
+        let used = std::fs::metadata(self.folder.join(USED)).and_then(|meta| meta.modified());
+        used.unwrap_or_else(|_| self.record.created.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// A template of half a mebibyte.
+    fn add(templates: &Templates, disk: &Path, name: &str) -> Template {
+        let incoming = templates.incoming().unwrap();
+        let files = incoming.files();
+        atomic::write(&files.ram, &vec![1; 512 << 10]).unwrap();
+        atomic::write(&files.devices, b"devices").unwrap();
+        let facts = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        let key = TemplateKey::of(&facts);
+        let record = TemplateRecord {
+            format: FORMAT,
+            created: OffsetDateTime::now_utc(),
+            boot_id: boot_id().unwrap_or_default(),
+            ram_bytes: 512 << 10,
+            devices_bytes: 7,
+            disk: disk.to_owned(),
+            facts,
+            cluster: serde_json::Value::Null,
+        };
+        templates.publish(incoming, &key, record).unwrap()
+    }
+
+    #[test]
+    fn those_that_were_used_last_stay_when_space_is_short() {
+        let home = tempfile::tempdir().unwrap();
+        let disk = home.path().join("disk");
+        atomic::write(&disk, b"").unwrap();
+        let templates = Templates::new(home.path());
+        let made = ["one", "two", "three"].map(|name| add(&templates, &disk, name));
+        let now = OffsetDateTime::now_utc();
+        templates.note_use(&made[0]).unwrap();
+        let later = std::time::SystemTime::now() + Duration::from_secs(5);
+        let used = File::options()
+            .write(true)
+            .open(made[0].folder.join(USED))
+            .unwrap();
+        used.set_modified(later).unwrap();
+        assert_eq!(templates.sweep(now, 4 << 20).unwrap(), 0);
+        // Room for one and a half.
+        assert_eq!(templates.sweep(now, 768 << 10).unwrap(), 2);
+        assert!(templates.find(&made[0].key, now).unwrap().is_some());
+        // Those that are too old go whatever there is.
+        let in_a_month = now + MOST_AGE + Duration::from_secs(60);
+        assert_eq!(templates.sweep(in_a_month, 4 << 20).unwrap(), 1);
+        assert!(templates.find(&made[0].key, now).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_host_where_clones_of_several_keys_failed_is_hopeless_until_forgiven() {
+        let home = tempfile::tempdir().unwrap();
+        let disk = home.path().join("disk");
+        atomic::write(&disk, b"").unwrap();
+        let templates = Templates::new(home.path());
+        for name in ["one", "two"] {
+            assert!(!templates.is_hopeless());
+            let made = add(&templates, &disk, name);
+            templates.refuse(&made.key, "it broke").unwrap();
+            assert!(templates.is_refused(&made.key));
+        }
+        assert!(templates.is_hopeless());
+        assert_eq!(templates.forgive().unwrap(), 2);
+        assert!(!templates.is_hopeless());
     }
 }

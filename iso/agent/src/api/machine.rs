@@ -80,7 +80,7 @@ impl Service for Machine {
     ) -> Result<Response<SetClockReply>, Status> {
         let wanted = request.into_inner().unix_millis;
         let before = clock_millis();
-        step_clock(wanted)?;
+        self.step_clock(wanted)?;
         let stepped_millis = wanted.cast_signed() - before.cast_signed();
         Ok(Response::new(SetClockReply { stepped_millis }))
     }
@@ -89,7 +89,7 @@ impl Service for Machine {
         let request = request.into_inner();
         let config = seed::decode(request.seed.as_slice())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        step_clock(request.unix_millis)?;
+        self.step_clock(request.unix_millis)?;
         let agent = &self.agent;
         agent
             .rekey
@@ -136,10 +136,18 @@ impl Service for Machine {
     }
 }
 
-fn step_clock(unix_millis: u64) -> Result<(), Status> {
-    let time = TimeSpec::from_duration(Duration::from_millis(unix_millis));
-    clock_settime(ClockId::CLOCK_REALTIME, time)
-        .map_err(|error| Status::internal(format!("cannot set the clock: {error}")))
+impl Machine {
+    /// Whoever steps the clock has just let the machine go on, from wherever.
+    fn step_clock(&self, unix_millis: u64) -> Result<(), Status> {
+        let by = unix_millis.abs_diff(clock_millis());
+        let time = TimeSpec::from_duration(Duration::from_millis(unix_millis));
+        clock_settime(ClockId::CLOCK_REALTIME, time)
+            .map_err(|error| Status::internal(format!("cannot set the clock: {error}")))?;
+        let upkeep = &self.agent.upkeep;
+        upkeep.clock_stepped(Duration::from_millis(by));
+        upkeep.disk_changed();
+        Ok(())
+    }
 }
 
 fn clock_millis() -> u64 {

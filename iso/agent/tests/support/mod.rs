@@ -12,6 +12,7 @@ use coracle_agent::readiness::Probe;
 use coracle_agent::rekey::Rekey;
 use coracle_agent::supervise::Supervisor;
 use coracle_agent::table::{self, Component};
+use coracle_agent::upkeep::Upkeep;
 use coracle_protocol::AGENT_SERVER_NAME;
 use coracle_protocol::api::PowerAction;
 use coracle_protocol::client::{AgentClient, AgentCredentials, AgentEndpoint};
@@ -84,6 +85,8 @@ impl TestAgent {
         let (sender, powered) = mpsc::channel(1);
         let authority = authority("test").unwrap();
         let identity = Identity::new(&server_identity(&authority)).unwrap();
+        let supervisor = Arc::new(supervisor);
+        let upkeep = Upkeep::start(&children, &logs, &supervisor, None);
         let agent = Arc::new(Agent {
             image_digest: "sha256:test".into(),
             kubernetes_version: String::new(),
@@ -91,13 +94,14 @@ impl TestAgent {
             data: folder.path().into(),
             children,
             logs,
-            supervisor: Arc::new(supervisor),
+            supervisor,
             power: Power::Told(sender),
             rekey: Rekey {
                 identity: identity.clone(),
                 signer: None,
                 pki: folder.path().join("pki"),
             },
+            upkeep,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = AgentEndpoint::Tcp(listener.local_addr().unwrap());
