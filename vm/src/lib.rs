@@ -22,7 +22,8 @@
 //!                          |  ^
 //!            Driver::launch|  | quit, power_button, kill -9, poweroff in the guest
 //!                          v  |
-//!                        Starting          QMP answers, the processors have not run yet
+//!                        Starting          QMP answers, the processors have not run yet: it boots,
+//!                          |               or a template or a saved state is being restored
 //!                          |
 //!                          v        pause
 //!        +------------> Running <----------> Paused

@@ -2,10 +2,10 @@
 //! composed to one thing that a person starts and stops.
 //!
 //! ```text
-//!                start::start                     delete::delete
+//!                start::start, capture::clone     delete::delete
 //!   (nothing) ------------------> Ready <-----------------------------> (nothing)
 //!                                 |   ^
-//!                      stop::stop |   | start::start
+//!                      stop::stop |   | start::start: resumes what was saved, else boots
 //!                                 v   |
 //!                                Stopped      also after kill -9 of the hypervisor
 //! ```

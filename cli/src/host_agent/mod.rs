@@ -24,7 +24,8 @@ use crate::settings::Settings;
 use control::{Answer, Request};
 use coracle_vm::saved::SavedFiles;
 use coracle_vm::{
-    Captured, Disks, Driver as _, MachineDir, Origin, Saves, TemplateKey, Templates, log_file,
+    AnyDriver, Captured, Disks, Driver as _, MachineDir, Origin, RunningProcess, Saves,
+    TemplateKey, Templates, log_file,
 };
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
@@ -43,6 +44,8 @@ const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
 const LONGEST_LOG: u64 = 1 << 20;
 /// How long a request may go on after the machine ended.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+/// When a start has touched what it touches.
+const START_UP: Duration = Duration::from_secs(2);
 /// How often the sizes of a running machine's logs are looked at.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
 
@@ -203,8 +206,8 @@ pub async fn serve(settings: &Settings, origin: &Origin, tethered: bool) -> Resu
         serde_json::to_string(&report).context(ErrorId::Internal, || "cannot report".into())?;
     // The parent may be gone: the machine goes on without it.
     let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
-    let mut process = match launched {
-        Ok(process) => process,
+    let (driver, mut process) = match launched {
+        Ok(launched) => launched,
         Err(error) => {
             log(&error.render(settings.profile.as_str()));
             return Ok(error.exit_code());
@@ -214,6 +217,15 @@ pub async fn serve(settings: &Settings, origin: &Origin, tethered: bool) -> Resu
     make_durable(settings, origin);
     let busy = Arc::new(tokio::sync::Mutex::new(()));
     tokio::spawn(control(settings.clone(), listener, Arc::clone(&busy)));
+    tokio::select! {
+        // It is awaited below.
+        _ = process.wait() => {}
+        () = tokio::time::sleep(START_UP) => {
+            if let Origin::Template(files) = origin {
+                driver.learn(&dir, &process, files);
+            }
+        }
+    }
     let status = tokio::select! {
         status = process.wait() => status,
         never = bound_logs(&dir) => match never {},
@@ -259,12 +271,12 @@ async fn make_save_durable(dir: &MachineDir) {
     }
 }
 
-async fn launch(settings: &Settings, origin: &Origin) -> Result<coracle_vm::RunningProcess> {
+async fn launch(settings: &Settings, origin: &Origin) -> Result<(AnyDriver, RunningProcess)> {
     let cluster = Cluster::find(settings)?;
-    Ok(cluster
-        .driver()?
-        .launch(cluster.dir(), cluster.machine_spec(), origin)
-        .await?)
+    let driver = cluster.driver()?;
+    let launched = driver.launch(cluster.dir(), cluster.machine_spec(), origin);
+    let process = launched.await?;
+    Ok((driver, process))
 }
 
 /// Writes a template that was just made to the disk, beside the machine that began with it.

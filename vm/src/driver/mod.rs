@@ -167,6 +167,11 @@ pub trait Driver {
         disks: &Disks,
     ) -> impl Future<Output = Result<Captured, DriverError>> + Send;
 
+    /// Keeps for later starts what this one, which just began with a template, has touched of it.
+    /// Called by the process that launched the machine; what cannot be found out is left out. Blocks
+    /// for a moment.
+    fn learn(&self, dir: &MachineDir, process: &RunningProcess, files: &TemplateFiles);
+
     /// Makes the disk of a machine that runs as large as the specification says; the guest is told. A
     /// launch does that too.
     fn grow(
@@ -288,6 +293,10 @@ impl Driver for AnyDriver {
         disks: &Disks,
     ) -> Result<Captured, DriverError> {
         dispatch!(self, driver => driver.capture(dir, spec, files, disks).await)
+    }
+
+    fn learn(&self, dir: &MachineDir, process: &RunningProcess, files: &TemplateFiles) {
+        dispatch!(self, driver => driver.learn(dir, process, files));
     }
 
     async fn grow(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {

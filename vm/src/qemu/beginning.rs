@@ -110,6 +110,7 @@ impl Beginning {
 
     fn copy_of(files: &TemplateFiles, saved: Option<&Saved>) -> Result<Self, DriverError> {
         let pages = saved.filter(|saved| saved.record.kept == Kept::Pages);
+        read_ahead(files);
         let devices = match pages {
             Some(saved) => saved.files().whole().devices,
             None => files.devices.clone(),
@@ -158,3 +159,17 @@ fn open(path: &Path) -> Result<Inherited, DriverError> {
     let file = File::open(path).map_err(failed("read", path))?;
     Ok(Inherited(Some(file)))
 }
+
+/// Goes on in the background while QEMU starts.
+#[cfg(target_os = "linux")]
+fn read_ahead(files: &TemplateFiles) {
+    let files = files.clone();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = super::working_set::read_ahead(&files) {
+            tracing::debug!(%error, "a template is not read ahead");
+        }
+    });
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_ahead(_files: &TemplateFiles) {}

@@ -67,6 +67,15 @@ impl PrivateMemory {
 
     /// The pages that are not the file's any more, by their place in the file.
     pub(super) fn changed(&self) -> io::Result<Vec<Run>> {
+        self.pages(|entry| entry & (PRESENT | SWAPPED) != 0 && entry & OF_FILE == 0)
+    }
+
+    /// The pages that were used at all.
+    pub(super) fn touched(&self) -> io::Result<Vec<Run>> {
+        self.pages(|entry| entry & (PRESENT | SWAPPED) != 0)
+    }
+
+    fn pages(&self, wanted: impl Fn(u64) -> bool) -> io::Result<Vec<Run>> {
         let pagemap = File::open(self.process.join("pagemap"))?;
         let mut runs = Vec::new();
         for segment in &self.segments {
@@ -83,7 +92,7 @@ impl PrivateMemory {
                     let entry = entry
                         .first_chunk()
                         .map_or(0, |entry| u64::from_le_bytes(*entry));
-                    if entry & (PRESENT | SWAPPED) != 0 && entry & OF_FILE == 0 {
+                    if wanted(entry) {
                         let number = segment.offset / PAGE + page + index as u64;
                         add(&mut runs, u32::try_from(number).map_err(io::Error::other)?);
                     }

@@ -21,6 +21,8 @@ mod probe;
 mod process;
 mod restore;
 mod save;
+#[cfg(target_os = "linux")]
+mod working_set;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,6 +34,8 @@ use crate::driver::{
 };
 use crate::program::Programs;
 use crate::qmp::{QmpClient, QmpError};
+#[cfg(target_os = "linux")]
+use crate::saved::Saves;
 use crate::saved::{Kept, SavedFiles};
 use crate::spec::{Architecture, MachineSpec};
 use crate::state::MachineState;
@@ -136,6 +140,17 @@ impl Driver for QemuDriver {
         disks: &Disks,
     ) -> Result<Captured, DriverError> {
         capture::capture(&self.programs, dir, spec, files, disks).await
+    }
+
+    fn learn(&self, dir: &MachineDir, process: &RunningProcess, files: &TemplateFiles) {
+        #[cfg(target_os = "linux")]
+        if let Some(base) = Saves::new(dir).base()
+            && let Err(error) = working_set::record(process.pid, &base.ram, files)
+        {
+            tracing::debug!(%error, "what a start touches is not recorded");
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (dir, process, files);
     }
 
     async fn grow(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {

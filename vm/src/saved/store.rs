@@ -337,7 +337,11 @@ pub(crate) fn link_base(files: &TemplateFiles, to: &Path) -> io::Result<()> {
     let links = TemplateFiles::in_folder(to);
     atomic::create_private_dirs(to)?;
     std::fs::hard_link(&files.ram, &links.ram)?;
-    std::fs::hard_link(&files.devices, &links.devices)
+    std::fs::hard_link(&files.devices, &links.devices)?;
+    match std::fs::hard_link(files.working_set(), links.working_set()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn remove_dir(folder: &Path) -> io::Result<()> {

@@ -6,6 +6,7 @@
 //!   ram                    the guest's memory; every clone maps it privately
 //!   devices                the state of the processors and devices
 //!   durable                there once all of it is known to be on the disk
+//!   working-set            which parts of the memory a start touches, to read them ahead
 //!   used                   changed each time a machine begins with it
 //!   ...                    what the caller keeps beside it
 //! HOME/templates/.baking-*    being made; appears whole, by a rename, or not at all
@@ -102,6 +103,11 @@ impl TemplateFiles {
             ram: folder.join("ram"),
             devices: folder.join("devices"),
         }
+    }
+
+    /// A hint beside the memory: which parts of it a start touches.
+    pub fn working_set(&self) -> PathBuf {
+        self.ram.with_file_name("working-set")
     }
 }
 
