@@ -32,7 +32,13 @@ pub async fn unpause(app: &App, cluster: &Cluster) -> Result<bool> {
         // A restore that was cut off looks the same; only a start finishes it.
         MachineState::Paused if !Saves::new(cluster.dir()).is_there() => {
             cluster.driver()?.resume(cluster.dir()).await?;
-            boot::agent(cluster, &cluster.present_identity(), AGENT_LIMIT).await?;
+            boot::agent(
+                &app.settings,
+                cluster,
+                &cluster.present_identity(),
+                AGENT_LIMIT,
+            )
+            .await?;
             Ok(true)
         }
         state => Err(cluster.not_running(&state)),
