@@ -21,6 +21,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 pub enum Request {
     /// Save the machine and end it.
     Hibernate,
+    /// Nothing: requests are answered one after the other, so this is when all others are done.
+    Wait,
 }
 
 /// What is answered.
@@ -37,25 +39,21 @@ fn socket(dir: &MachineDir) -> Result<PathBuf> {
     })
 }
 
-/// Asks the machine's host agent; false where nobody is there.
+/// Asks the machine's host agent; false where nobody is there, or nobody any more.
 #[cfg(unix)]
 pub async fn ask(dir: &MachineDir, request: Request) -> Result<bool> {
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-    let failed = || "the host agent broke off".to_owned();
+    let failed = || "cannot read the host agent's answer".to_owned();
     let Ok(stream) = tokio::net::UnixStream::connect(socket(dir)?).await else {
         return Ok(false);
     };
     let exchange = async {
         let mut stream = BufReader::new(stream);
-        stream
-            .write_all(&line(&request)?)
-            .await
-            .context(ErrorId::Machine, failed)?;
         let mut answer = String::new();
-        stream
-            .read_line(&mut answer)
-            .await
-            .context(ErrorId::Machine, failed)?;
+        let asked = stream.write_all(&line(&request)?).await;
+        if asked.is_err() || !matches!(stream.read_line(&mut answer).await, Ok(1..)) {
+            return Ok(false);
+        }
         match serde_json::from_str(&answer).context(ErrorId::Machine, failed)? {
             Answer::Done => Ok(true),
             Answer::Failed(told) => Err(told.into()),
@@ -124,9 +122,12 @@ async fn request(stream: &mut tokio::net::UnixStream) -> Result<Request> {
 }
 
 async fn carry_out(settings: &Settings, request: Request) -> Result<()> {
-    let cluster = Cluster::find(settings)?;
     match request {
-        Request::Hibernate => hibernate::hibernate(&cluster).await.map(drop),
+        Request::Hibernate => {
+            let cluster = Cluster::find(settings)?;
+            hibernate::hibernate(&cluster).await.map(drop)
+        }
+        Request::Wait => Ok(()),
     }
 }
 
