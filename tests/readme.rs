@@ -55,7 +55,7 @@ const END: &str = "the-end-of-the-command:";
 
 #[test]
 fn the_tour_of_the_readme_does_what_it_shows() {
-    let mut coracle = Coracle::with_machine();
+    let mut coracle = Coracle::with_template();
     let mut tour = Sections::new("readme");
     // `make start` ends with this command.
     tour.must("make start's cluster", || coracle.run("start").ok());

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal as _, PipeReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Longest folder in which the sockets of a machine still fit into 104 bytes.
 const LONGEST_SOCKET_FOLDER: usize = 60;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub style: Style,
     /// Where to stop on purpose, for tests of the next start.
     pub fault: Option<Fault>,
+    /// What a machine's clock is set ahead of the host's, for tests of a long sleep.
+    pub clock_ahead: Duration,
     /// This program.
     pub executable: PathBuf,
     /// When the other end of this pipe is closed, machines that were started with these settings are
@@ -114,10 +117,16 @@ impl Settings {
             kubeconfig: std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()),
             style: style(global.quiet, json_events),
             fault: fault(std::env::var("CORACLE_FAULT").ok().as_deref())?,
+            clock_ahead: clock_ahead(std::env::var("CORACLE_TEST_CLOCK_OFFSET").ok().as_deref())?,
             executable,
             tether: None,
             home,
         })
+    }
+
+    /// The time that machines are told.
+    pub fn now(&self) -> SystemTime {
+        SystemTime::now() + self.clock_ahead
     }
 
     /// The file of the current profile's name.
@@ -251,9 +260,29 @@ fn fault(text: Option<&str>) -> Result<Option<Fault>> {
     })
 }
 
+/// `CORACLE_TEST_CLOCK_OFFSET=SECONDS`: as if the host's clock had gone on so far.
+fn clock_ahead(text: Option<&str>) -> Result<Duration> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(Duration::ZERO);
+    };
+    // Whole seconds of 32 bits: any sum with a time of today is a time.
+    let seconds: u32 = text.parse().context(ErrorId::Usage, || {
+        format!("CORACLE_TEST_CLOCK_OFFSET={text} is no number of seconds")
+    })?;
+    Ok(Duration::from_secs(seconds.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_is_ahead_by_seconds() {
+        assert_eq!(clock_ahead(None).unwrap(), Duration::ZERO);
+        assert_eq!(clock_ahead(Some("60")).unwrap(), Duration::from_secs(60));
+        assert!(clock_ahead(Some("-1")).is_err());
+        assert!(clock_ahead(Some("1h")).is_err());
+    }
 
     #[test]
     fn sockets_stay_short_however_deep_the_state_folder_is() {

@@ -64,12 +64,12 @@ pub(super) fn foreign_kubeconfig(coracle: &mut Coracle) -> Kubeconfig {
 
 pub(super) fn start(coracle: &Coracle) {
     let start = coracle.run("start").ok();
-    eprintln!("a cold start took {:.1?}", start.took);
+    eprintln!("a start took {:.1?}", start.took);
     assert!(start.stdout.is_empty(), "progress is no result: {start}");
     for label in [
         "Checking the host",
         "Booting it",
-        "Waiting for the node",
+        "Giving it an identity of its own",
         "Writing the kubeconfig",
     ] {
         assert!(start.stderr.contains(label), "{start}");
@@ -132,11 +132,11 @@ pub(super) fn start_again(coracle: &Coracle, kubeconfig: &Kubeconfig) {
 }
 
 pub(super) fn stop(coracle: &Coracle) {
-    let stop = coracle.run("stop").ok();
+    let stop = coracle.run("stop").ok().says("coracle is saved after");
     eprintln!("a stop took {:.1?}", stop.took);
     assert!(
         !stop.stderr.contains("warning"),
-        "it should shut down by itself: {stop}"
+        "it should be saved: {stop}"
     );
     coracle
         .run("status")
@@ -157,6 +157,7 @@ pub(super) fn stop(coracle: &Coracle) {
 pub(super) fn resume(coracle: &Coracle) {
     let before = coracle.run("ip").ok().text().to_owned();
     let start = coracle.run("start").ok();
+    assert!(!start.stderr.contains("cold"), "it booted: {start}");
     eprintln!("a start of a stopped cluster took {:.1?}", start.took);
     assert_eq!(
         coracle.run("ip").ok().text(),

@@ -19,7 +19,7 @@ use coracle_tests::{Coracle, Sections};
 
 #[test]
 fn a_cluster_does_what_a_cluster_does_from_start_to_delete() {
-    let mut coracle = Coracle::with_machine();
+    let mut coracle = Coracle::with_template();
     let mut journey = Sections::new("journey");
     let kubeconfig = life::foreign_kubeconfig(&mut coracle);
 

@@ -3,8 +3,9 @@
 //!
 //! The tests run the built program (`CORACLE_BIN`, else `target/release/coracle`, else
 //! `target/debug/coracle`) and know nothing of its inside. Those that need a machine take the
-//! image from the state folder `CORACLE_TEST_HOME` (default `target/test-home`), and run one at a
-//! time, whatever `--test-threads` says. Time limits only catch what hangs.
+//! image, and most of them a template, from the state folder `CORACLE_TEST_HOME` (default
+//! `target/test-home`), and run one at a time, whatever `--test-threads` says. Time limits only catch
+//! what hangs.
 //!
 //! A failed assertion panics with the whole output of the command: that is how a test fails.
 #![allow(
@@ -24,6 +25,8 @@ mod process;
 mod run;
 mod sandbox;
 mod sections;
+mod small_disk;
+mod template;
 mod terminal;
 mod wait;
 
@@ -36,5 +39,6 @@ pub use process::{Process, alive, cpu_seconds, kill_pid, processes_naming, signa
 pub use run::{Done, Run, Started, installed};
 pub use sandbox::{Coracle, binary, built_image};
 pub use sections::Sections;
+pub use small_disk::SmallDisk;
 pub use terminal::Terminal;
 pub use wait::{until, until_some};

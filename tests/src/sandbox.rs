@@ -3,15 +3,17 @@
 //! ```text
 //! /tmp/coracle-test-XXXXXX/
 //!   home/            CORACLE_HOME; images -> the shared image store
+//!     templates/     with a template: hard links to the shared one
 //!   user/            HOME
 //!   work/            the working folder of every command
 //! ```
 
-use crate::{Account, Process, Run, process, repository, until};
+use crate::{Account, Process, Run, SmallDisk, process, repository, template, until};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 /// How long processes may take to vanish after a deletion.
@@ -42,9 +44,13 @@ fn shared_home() -> PathBuf {
 /// The program with its own state, home folder and kubeconfig.
 #[derive(Debug)]
 pub struct Coracle {
+    /// Under the state folder, where it has one of its own: unmounted before the folder is removed.
+    disk: Option<SmallDisk>,
     folder: TempDir,
     variables: Vec<(String, String)>,
     account: Option<Account>,
+    /// What was taken from the shared state folder: at the end it has to be as it was.
+    shared: Option<BTreeMap<PathBuf, (u64, SystemTime)>>,
     /// Whether everything was deleted and checked already.
     finished: bool,
     _turn: Option<File>,
@@ -60,9 +66,45 @@ impl Coracle {
     /// processors make each other slow.
     pub fn with_machine() -> Self {
         let coracle = Self::make(None, Some(turn()));
-        std::os::unix::fs::symlink(images(), coracle.home().join("images"))
-            .expect("the sandbox is ours");
+        coracle.take_images();
         coracle
+    }
+
+    /// As [`Self::with_machine`], where clusters with the usual settings begin as clones of one that
+    /// all sandboxes share: for whatever is not about a cold start.
+    pub fn with_template() -> Self {
+        let mut coracle = Self::with_machine();
+        coracle.take_template();
+        coracle
+    }
+
+    /// As [`Self::with_template`], with a state folder on a file system of its own, and that. None,
+    /// with the reason printed, where this process is not root.
+    pub fn with_small_disk() -> Option<Self> {
+        let mut coracle = Self::make(None, Some(turn()));
+        coracle.disk = Some(SmallDisk::mount(&coracle.home())?);
+        coracle.take_images();
+        coracle.take_template();
+        Some(coracle)
+    }
+
+    fn take_images(&self) {
+        std::os::unix::fs::symlink(images(), self.home().join("images"))
+            .expect("the sandbox is ours");
+    }
+
+    /// While it is this sandbox's turn: only one makes the template.
+    fn take_template(&mut self) {
+        let work = tempfile::tempdir_in(self.folder()).expect("the sandbox is ours");
+        template::make(&binary(), &shared_home(), work.path());
+        template::link(&shared_home(), &self.home());
+        self.shared = Some(template::shared(&shared_home()));
+    }
+
+    /// The file system of a sandbox that was made with one.
+    #[track_caller]
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("made with a small disk")
     }
 
     /// As [`Self::with_machine`], run by an ordinary user, who gets a copy of the image.
@@ -86,9 +128,11 @@ impl Coracle {
             .tempdir()
             .expect("a temporary folder");
         let coracle = Self {
+            disk: None,
             folder,
             variables: Vec::new(),
             account,
+            shared: None,
             finished: false,
             _turn: turn,
         };
@@ -323,6 +367,10 @@ impl Coracle {
     pub fn delete_all(&mut self) {
         self.run("delete --all").ok();
         self.nothing_is_left();
+        if let Some(before) = &self.shared {
+            let now = template::shared(&shared_home());
+            assert_eq!(now, *before, "what all sandboxes share was changed");
+        }
         self.finished = true;
     }
 

@@ -95,7 +95,7 @@ impl Run<'_> {
         self.steps.begin(Step::Agent).await?;
         let deadline = Instant::now() + self.options.wait_limit;
         let identity = cluster.present_identity();
-        boot::agent(&cluster, &identity, self.options.wait_limit).await?;
+        boot::agent(settings, &cluster, &identity, self.options.wait_limit).await?;
         self.steps.begin(Step::Api).await?;
         let client = cluster.api()?;
         ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await?;

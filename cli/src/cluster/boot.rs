@@ -290,12 +290,13 @@ pub async fn connect(
 
 /// As [`connect`]; then steps the machine's clock.
 pub async fn agent(
+    settings: &Settings,
     cluster: &Cluster,
     identity: &IdentityFiles,
     limit: Duration,
 ) -> Result<AgentClient> {
     let agent = connect(cluster, identity, limit).await?;
-    agent.set_clock(SystemTime::now()).await?;
+    agent.set_clock(settings.now()).await?;
     Ok(agent)
 }
 

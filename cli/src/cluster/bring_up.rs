@@ -57,7 +57,13 @@ impl Run<'_> {
         boot::power_on(&self.app.settings, cluster, origin).await?;
         self.steps.begin(Step::Agent).await?;
         let identity = cluster.present_identity();
-        let agent = boot::agent(cluster, &identity, self.options.wait_limit).await?;
+        let agent = boot::agent(
+            &self.app.settings,
+            cluster,
+            &identity,
+            self.options.wait_limit,
+        )
+        .await?;
         tokio::select! {
             done = self.wait(cluster, &agent, deadline) => done?,
             error = boot::machine_ends(cluster) => return Err(error),

@@ -24,7 +24,7 @@ use coracle_vm::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// How long what pods wrote may take to reach the disk.
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
@@ -61,6 +61,7 @@ async fn check(cluster: &Cluster) -> Result<()> {
             "this driver cannot copy a cluster that runs",
         ));
     }
+    crate::host_agent::settle(cluster.dir()).await?;
     cluster.require_running().await?;
     if cluster.passing_identity().exists() {
         let name = cluster.dir().name();
@@ -208,17 +209,17 @@ pub async fn restore_snapshot(
     }
     drop(held);
     let outcome = start_as_it_is(app, keep_context).await?;
-    reseed(&cluster).await?;
+    reseed(settings, &cluster).await?;
     Ok(outcome)
 }
 
 /// Gives a cluster that goes on from where it has been before other random numbers.
-async fn reseed(cluster: &Cluster) -> Result<()> {
+async fn reseed(settings: &Settings, cluster: &Cluster) -> Result<()> {
     let own = cluster.identity_files();
     let agent = boot::connect(cluster, &own, AGENT_LIMIT).await?;
     let seed = boot::seed(cluster.record(), &own)?;
     agent
-        .rekey(seed, identity::entropy()?, SystemTime::now())
+        .rekey(seed, identity::entropy()?, settings.now())
         .await?;
     Ok(())
 }

@@ -64,9 +64,10 @@ pub async fn hibernate(cluster: &Cluster) -> Result<Saved> {
     Ok(saves.publish(saving, record, spec)?)
 }
 
-/// Ends a machine that was being restored when whoever did it was cut off. It has not run since it
-/// was saved, so what was saved can be used again.
+/// Waits for what an earlier command still has done, and ends a machine that was being restored when
+/// whoever did it was cut off. It has not run since it was saved, so what was saved can be used again.
 pub async fn settle(cluster: &Cluster) -> Result<()> {
+    crate::host_agent::settle(cluster.dir()).await?;
     let is_held = cluster.state().await?.has_process();
     if is_held && Saves::new(cluster.dir()).is_there() {
         super::boot::switch_off(cluster).await?;

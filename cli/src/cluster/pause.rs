@@ -13,6 +13,7 @@ const AGENT_LIMIT: Duration = Duration::from_secs(60);
 pub async fn pause(app: &App, cluster: &Cluster) -> Result<bool> {
     let name = cluster.dir().name();
     let _lock = lock(&app.settings, name, "coracle pause", LOCK_LIMIT).await?;
+    crate::host_agent::settle(cluster.dir()).await?;
     match cluster.state().await? {
         MachineState::Paused => Ok(false),
         MachineState::Running => {
@@ -27,12 +28,19 @@ pub async fn pause(app: &App, cluster: &Cluster) -> Result<bool> {
 pub async fn unpause(app: &App, cluster: &Cluster) -> Result<bool> {
     let name = cluster.dir().name();
     let _lock = lock(&app.settings, name, "coracle unpause", LOCK_LIMIT).await?;
+    crate::host_agent::settle(cluster.dir()).await?;
     match cluster.state().await? {
         MachineState::Running => Ok(false),
         // A restore that was cut off looks the same; only a start finishes it.
         MachineState::Paused if !Saves::new(cluster.dir()).is_there() => {
             cluster.driver()?.resume(cluster.dir()).await?;
-            boot::agent(cluster, &cluster.present_identity(), AGENT_LIMIT).await?;
+            boot::agent(
+                &app.settings,
+                cluster,
+                &cluster.present_identity(),
+                AGENT_LIMIT,
+            )
+            .await?;
             Ok(true)
         }
         state => Err(cluster.not_running(&state)),

@@ -23,6 +23,8 @@ pub enum Request {
     Hibernate,
     /// Save the machine into a folder, and let it go on.
     Capture(PathBuf),
+    /// Nothing: requests are answered one after the other, so this is when all others are done.
+    Wait,
 }
 
 /// What is answered.
@@ -35,6 +37,8 @@ pub enum Answer {
     Hibernated,
     /// The machine is saved, and runs.
     Captured(Captured),
+    /// Nothing is being done any more.
+    Idle,
     /// It could not be done.
     Failed(Told),
 }
@@ -45,25 +49,21 @@ fn socket(dir: &MachineDir) -> Result<PathBuf> {
     })
 }
 
-/// Asks the machine's host agent.
+/// Asks the machine's host agent; [`Answer::Nobody`] also where it is gone before it answers.
 #[cfg(unix)]
 pub async fn ask(dir: &MachineDir, request: &Request) -> Result<Answer> {
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-    let failed = || "the host agent broke off".to_owned();
+    let failed = || "cannot read the host agent's answer".to_owned();
     let Ok(stream) = tokio::net::UnixStream::connect(socket(dir)?).await else {
         return Ok(Answer::Nobody);
     };
     let exchange = async {
         let mut stream = BufReader::new(stream);
-        stream
-            .write_all(&line(request)?)
-            .await
-            .context(ErrorId::Machine, failed)?;
         let mut answer = String::new();
-        stream
-            .read_line(&mut answer)
-            .await
-            .context(ErrorId::Machine, failed)?;
+        let asked = stream.write_all(&line(request)?).await;
+        if asked.is_err() || !matches!(stream.read_line(&mut answer).await, Ok(1..)) {
+            return Ok(Answer::Nobody);
+        }
         match serde_json::from_str(&answer).context(ErrorId::Machine, failed)? {
             Answer::Failed(told) => Err(told.into()),
             answer => Ok(answer),
@@ -132,15 +132,16 @@ async fn request(stream: &mut tokio::net::UnixStream) -> Result<Request> {
 }
 
 async fn carry_out(settings: &Settings, request: Request) -> Result<Answer> {
-    let cluster = Cluster::find(settings)?;
     Ok(match request {
         Request::Hibernate => {
-            hibernate::hibernate(&cluster).await?;
+            hibernate::hibernate(&Cluster::find(settings)?).await?;
             Answer::Hibernated
         }
         Request::Capture(folder) => {
+            let cluster = Cluster::find(settings)?;
             Answer::Captured(super::capture_from_here(settings, &cluster, &folder).await?)
         }
+        Request::Wait => Answer::Idle,
     })
 }
 

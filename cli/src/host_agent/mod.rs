@@ -24,8 +24,8 @@ use crate::settings::Settings;
 use control::{Answer, Request};
 use coracle_vm::saved::SavedFiles;
 use coracle_vm::{
-    AnyDriver, Captured, Disks, Driver as _, MachineDir, Origin, RunningProcess, Saves,
-    TemplateKey, Templates, log_file,
+    AnyDriver, Captured, Disks, Driver as _, MachineDir, MachineState, Origin, RunningProcess,
+    Saves, TemplateKey, Templates, log_file,
 };
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
@@ -85,10 +85,20 @@ impl From<Told> for Error {
     }
 }
 
+/// Returns when the machine's host agent does nothing any more that an earlier command asked for: that
+/// command may be gone, and its lock with it. The caller holds the machine's lock.
+pub async fn settle(dir: &MachineDir) -> Result<()> {
+    control::ask(dir, &Request::Wait).await.map(drop)
+}
+
 /// Has the machine saved and ended by its host agent; where that is gone, by this process. The caller
 /// holds the machine's lock, and the guest's disk is synced.
 pub async fn hibernate(cluster: &Cluster) -> Result<()> {
     if let Answer::Hibernated = control::ask(cluster.dir(), &Request::Hibernate).await? {
+        return Ok(());
+    }
+    if cluster.state().await? == MachineState::Off && Saves::new(cluster.dir()).is_there() {
+        // It was gone before it could say that all was done.
         return Ok(());
     }
     tracing::debug!(machine = %cluster.dir().name(), "no host agent: saving from here");
@@ -236,7 +246,7 @@ pub async fn serve(settings: &Settings, origin: &Origin, tethered: bool) -> Resu
         Err(error) => log(&format!("lost the machine's process: {error}")),
     }
     // It may have ended because somebody asked for it, who is still to be answered.
-    let _idle = tokio::time::timeout(REQUEST_LIMIT, busy.lock()).await;
+    drop(tokio::time::timeout(REQUEST_LIMIT, busy.lock()).await);
     make_save_durable(&dir).await;
     Ok(0)
 }

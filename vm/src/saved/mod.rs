@@ -75,6 +75,9 @@ pub struct SavedRecord {
     pub kept: Kept,
     /// Bytes of each file, by its path below the folder.
     pub files: BTreeMap<String, u64>,
+    /// SHA-256 of the file of the devices where it is one of its own: neither it nor the hypervisor
+    /// would show that a byte has changed.
+    pub devices_digest: Option<String>,
     /// The disks that the guest writes, as they were then.
     pub disks: Vec<DiskMark>,
     /// What a restore depends on: [`Driver::fingerprint`](crate::Driver::fingerprint).

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{DiskMark, FORMAT, Kept, Saved, SavedError, SavedFiles, SavedRecord};
@@ -14,6 +15,7 @@ use crate::store::{MachineDir, atomic};
 use crate::template::TemplateFiles;
 
 const RECORD: &str = "save.json";
+const DEVICES: &str = "devices";
 const DURABLE: &str = "durable";
 const SAVING: &str = ".saving-";
 const SPENT: &str = ".spent-";
@@ -60,6 +62,7 @@ impl Saving {
             boot_id: boot_id().unwrap_or_default(),
             kept,
             files: sizes(self.folder(), kept)?,
+            devices_digest: devices_digest(self.folder(), kept)?,
             disks: Vec::new(),
             host,
         })
@@ -246,6 +249,9 @@ pub(super) fn read(folder: &Path) -> Result<Option<Saved>, SavedError> {
             )));
         }
     }
+    if devices_digest(folder, record.kept)? != record.devices_digest {
+        return Err(unusable(format!("its file {DEVICES} was changed")));
+    }
     Ok(Some(Saved {
         folder: folder.to_owned(),
         record,
@@ -294,8 +300,8 @@ pub(super) fn publish(folder: &Path, place: &Path, record: &SavedRecord) -> Resu
 /// The names of the files that a state has when it is kept so.
 fn names(kept: Kept) -> &'static [&'static str] {
     match kept {
-        Kept::Pages => &["devices", "pages", "base/ram", "base/devices"],
-        Kept::Whole => &["devices", "ram"],
+        Kept::Pages => &[DEVICES, "pages", "base/ram", "base/devices"],
+        Kept::Whole => &[DEVICES, "ram"],
         Kept::Stream | Kept::MappedStream => &["stream"],
     }
 }
@@ -307,6 +313,19 @@ fn sizes(folder: &Path, kept: Kept) -> Result<BTreeMap<String, u64>, SavedError>
         Ok(((*name).to_owned(), meta.len()))
     };
     names(kept).iter().map(size).collect()
+}
+
+/// Of the file of the devices, where it is not a part of another one: less than a megabyte.
+fn devices_digest(folder: &Path, kept: Kept) -> Result<Option<String>, SavedError> {
+    if !names(kept).contains(&DEVICES) {
+        return Ok(None);
+    }
+    let path = folder.join(DEVICES);
+    let bytes = std::fs::read(&path).map_err(SavedError::io("read", &path))?;
+    let digest = Sha256::digest(bytes);
+    Ok(Some(
+        digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+    ))
 }
 
 fn marks(spec: &MachineSpec) -> Result<Vec<DiskMark>, SavedError> {
