@@ -22,6 +22,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// The new cluster's name.
+    pub fn name(&self) -> &MachineName {
+        &self.name
+    }
+
     pub async fn run(self, app: &App) -> Result<u8> {
         let source = Cluster::find(&app.settings)?;
         let app = App {

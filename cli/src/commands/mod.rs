@@ -138,6 +138,15 @@ impl Command {
             Self::Stop(_) => {
                 format!("it may still be stopping: `coracle status -p {profile}` tells")
             }
+            Self::Clone(args) => {
+                let name = args.name();
+                format!(
+                    "{profile} runs on; `coracle delete -p {name}` removes what there is of {name}"
+                )
+            }
+            Self::Snapshot(_) => {
+                format!("`coracle snapshot list -p {profile}` shows what there is")
+            }
             Self::Delete(_) => format!("`coracle delete -p {profile}` removes the rest"),
             Self::ImageBuild(_) => {
                 "`coracle image-build` goes on from the parts that are done".into()
