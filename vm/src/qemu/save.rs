@@ -26,7 +26,8 @@ use crate::store::MachineDir;
 use {
     super::devices,
     super::memory::{self, PrivateMemory},
-    crate::qmp::{SaveDevices, migration_capability::IGNORE_SHARED},
+    crate::qmp::SaveDevices,
+    crate::qmp::migration_capability::{IGNORE_SHARED, MAPPED_RAM, MULTIFD},
     crate::saved::{self, Saves},
     crate::template::{TemplateFiles, copy_sparsely},
     std::path::PathBuf,
@@ -91,7 +92,12 @@ async fn whole(
     mut memory: File,
     files: &TemplateFiles,
 ) -> Result<(), DriverError> {
-    migration::to_file(monitor, dir, &files.devices, &[(IGNORE_SHARED, true)]).await?;
+    // A machine that was restored has kept the capabilities of its restore.
+    let mut capabilities = vec![(IGNORE_SHARED, true)];
+    if migration::can_map(monitor).await? {
+        capabilities.extend([(MAPPED_RAM, false), (MULTIFD, false)]);
+    }
+    migration::to_file(monitor, dir, &files.devices, &capabilities).await?;
     let ram = files.ram.clone();
     blocking(&files.ram, move || {
         private_file(&ram).and_then(|mut file| copy_sparsely(&mut memory, &mut file).map(drop))
