@@ -292,6 +292,9 @@ impl Task {
             .stdout(writer.try_clone()?)
             .stderr(writer);
         in_own_session(&mut command);
+        if row.timer_slack != 0 {
+            with_timer_slack(&mut command, Duration::from_millis(row.timer_slack.into()));
+        }
         let child = self.shared.children.spawn(&mut command)?;
         drop(command);
         if row.oom_score != 0 {
@@ -400,6 +403,16 @@ pub(crate) fn in_own_session(command: &mut Command) {
             nix::unistd::setsid()?;
             Ok(())
         });
+    }
+}
+
+/// The process, all its threads and what it starts may be woken by timers that much later
+/// (prctl(2), `PR_SET_TIMERSLACK`). An event that they wait for wakes them as soon as ever.
+fn with_timer_slack(command: &mut Command, slack: Duration) {
+    let nanoseconds = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX);
+    // SAFETY: prctl is safe to call between fork and exec.
+    unsafe {
+        command.pre_exec(move || Ok(nix::sys::prctl::set_timerslack(nanoseconds)?));
     }
 }
 

@@ -74,6 +74,10 @@ pub struct ComponentRow {
     /// Environment besides PATH.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// By how many milliseconds its timers may be late, so that the kernel serves several at once.
+    /// Its children have the same.
+    #[serde(default)]
+    pub timer_slack: u32,
     /// What the kernel adds to its badness when memory is out: -1000 to 1000.
     #[serde(default)]
     pub oom_score: i32,

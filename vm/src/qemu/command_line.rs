@@ -124,6 +124,8 @@ fn processor(line: &mut Line, invocation: &Invocation<'_>) {
             Accelerator::Kvm => "kvm",
             Accelerator::Hvf => "hvf",
             Accelerator::Whpx => "whpx,kernel-irqchip=off",
+            // A copy does not boot: less translated code is enough for it, and each has its own.
+            Accelerator::Tcg if invocation.incoming => "tcg,thread=multi,tb-size=128",
             Accelerator::Tcg => "tcg,thread=multi",
         },
     );

@@ -284,3 +284,25 @@ fn the_monitor_can_be_a_pipe_or_a_port() {
         assert!(words.contains(&expected.into()), "{words:?}");
     }
 }
+
+#[test]
+fn a_copy_keeps_less_translated_code() {
+    let spec = spec();
+    let monitor = QmpEndpoint::Pipe("p".to_owned());
+    let pid_file = PathBuf::from("/p");
+    for (incoming, expected) in [
+        (false, "tcg,thread=multi"),
+        (true, "tcg,thread=multi,tb-size=128"),
+    ] {
+        let words = arguments(&Invocation {
+            spec: &spec,
+            accelerator: Accelerator::Tcg,
+            memory: Memory::Anonymous,
+            monitor: &monitor,
+            pid_file: &pid_file,
+            sandbox: false,
+            incoming,
+        });
+        assert!(words.contains(&expected.into()), "{words:?}");
+    }
+}
