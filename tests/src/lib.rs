@@ -26,6 +26,7 @@ mod run;
 mod sandbox;
 mod sections;
 mod small_disk;
+mod stream;
 mod template;
 mod terminal;
 mod wait;

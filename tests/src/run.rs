@@ -1,6 +1,7 @@
 //! One run of a program: its environment is exactly what is given, its output is kept whole, and
 //! a time limit catches it when it hangs.
 
+use crate::stream::Stream;
 use crate::{Account, process};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -8,12 +9,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{Read, Write as _};
+use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -157,6 +156,7 @@ impl Run {
             .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let begun = Instant::now();
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()));
@@ -171,7 +171,7 @@ impl Run {
         Started {
             description: self.describe(),
             limit: self.limit,
-            begun: Instant::now(),
+            begun,
             child,
             stdout,
             stderr,
@@ -188,32 +188,6 @@ impl Run {
     #[track_caller]
     pub fn ok(self) -> Done {
         self.done().ok()
-    }
-}
-
-/// A stream that is read as it comes.
-struct Stream {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    ended: Receiver<()>,
-}
-
-impl Stream {
-    fn of(mut source: impl Read + Send + 'static) -> Self {
-        let bytes = Arc::new(Mutex::new(Vec::new()));
-        let (tell, ended) = channel();
-        let shared = Arc::clone(&bytes);
-        thread::spawn(move || {
-            let mut chunk = [0; 16 << 10];
-            while let Ok(count @ 1..) = source.read(&mut chunk) {
-                shared.lock().unwrap().extend_from_slice(&chunk[..count]);
-            }
-            let _ = tell.send(());
-        });
-        Self { bytes, ended }
-    }
-
-    fn so_far(&self) -> Vec<u8> {
-        self.bytes.lock().unwrap().clone()
     }
 }
 
@@ -235,12 +209,12 @@ impl Started {
 
     /// What it has written to its standard output so far.
     pub fn stdout_so_far(&self) -> String {
-        String::from_utf8_lossy(&self.stdout.so_far()).into_owned()
+        self.stdout.so_far().text()
     }
 
     /// What it has written to its standard error so far.
     pub fn stderr_so_far(&self) -> String {
-        String::from_utf8_lossy(&self.stderr.so_far()).into_owned()
+        self.stderr.so_far().text()
     }
 
     /// Whether it has ended.
@@ -279,19 +253,21 @@ impl Started {
         };
         let took = begun.elapsed();
         for (name, stream) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
-            let ended = stream.ended.recv_timeout(OUTPUT_LIMIT);
             assert!(
-                ended.is_ok(),
+                stream.ends_within(OUTPUT_LIMIT),
                 "`{}` ended and left its {name} open in another process",
                 self.description
             );
         }
+        let (stdout, stderr) = (self.stdout.so_far(), self.stderr.so_far());
         Done {
             command: self.description.clone(),
             status,
             took,
-            stdout: self.stdout_so_far(),
-            stderr: self.stderr_so_far(),
+            stdout: stdout.text(),
+            stderr: stderr.text(),
+            stdout_lines: stdout.lines_since(begun),
+            stderr_lines: stderr.lines_since(begun),
         }
     }
 }
@@ -332,6 +308,10 @@ pub struct Done {
     pub stdout: String,
     /// Its standard error.
     pub stderr: String,
+    /// Each line of its standard output, and how long after its start that came.
+    pub stdout_lines: Vec<(Duration, String)>,
+    /// The same of its standard error.
+    pub stderr_lines: Vec<(Duration, String)>,
 }
 
 impl fmt::Display for Done {

@@ -1,0 +1,77 @@
+//! What a cluster takes while nobody uses it: memory of its own, processor time.
+
+use super::Extent;
+use crate::measure::guest::{self, MINUTE};
+use crate::measure::process::{Private, cpu_of_all};
+use crate::measure::start::start;
+use crate::measure::wait_until;
+use crate::on;
+use crate::record::Record;
+use coracle_tests::Coracle;
+use std::time::{Duration, Instant};
+
+const NAME: &str = "further";
+/// After its start a further clone is looked at then, and idles from a later time on.
+const YOUNG: Duration = Duration::from_secs(30);
+const SETTLED: Duration = Duration::from_secs(120);
+/// And again, when asked for.
+const OLD: Duration = Duration::from_secs(600);
+/// What begins or ends the look inside is not a part of the minute.
+const MARGIN: Duration = Duration::from_secs(1);
+/// The host agent ends a moment after its machine.
+const ENDING: Duration = Duration::from_secs(5);
+
+pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
+    coracle.run("start -p another").ok();
+    start(coracle, NAME, "");
+    let begun = Instant::now();
+    let pid = coracle.hypervisor(NAME).pid;
+    wait_until(begun + YOUNG);
+    memory(record, "clone.memory", pid);
+    coracle.run("delete -p another").ok();
+
+    if !extent.quick {
+        wait_until(begun + SETTLED);
+    }
+    let mut inside = guest::watch(coracle, NAME).start();
+    inside.until_it_says(guest::BEGUN);
+    record.sample("idle.running", cpu_of_a_minute(coracle));
+    let minute = guest::minute(&inside.done().ok().stdout.replace(guest::BEGUN, ""));
+    record.sample("idle.interrupts", minute.interrupts);
+    let all = minute.seconds.iter().map(|(_, seconds)| seconds).sum();
+    record.sample("idle.guest", all);
+    for (name, seconds) in &minute.seconds {
+        record.part("idle.guest", name, *seconds);
+    }
+
+    if extent.long {
+        wait_until(begun + OLD);
+        memory(record, "clone.memory.later", pid);
+    } else {
+        record.skip("clone.memory.later", "asked for with --long");
+    }
+
+    on(coracle, NAME, "pause").ok();
+    record.sample("idle.paused", cpu_of_a_minute(coracle));
+    on(coracle, NAME, "unpause").ok();
+    on(coracle, NAME, "stop").ok();
+    wait_until(Instant::now() + ENDING);
+    record.sample("idle.stopped", coracle.processes().len() as f64);
+}
+
+fn memory(record: &mut Record, id: &'static str, pid: u32) {
+    let private = Private::of(pid);
+    record.sample(id, private.sum());
+    record.part(id, "of it the guest's memory", private.guest);
+    record.part(id, "of it the hypervisor's own", private.rest);
+}
+
+/// Seconds of processor time on the host in a minute.
+fn cpu_of_a_minute(coracle: &Coracle) -> f64 {
+    let length = MINUTE - 2 * MARGIN;
+    wait_until(Instant::now() + MARGIN);
+    let (begun, before) = (Instant::now(), cpu_of_all(coracle));
+    wait_until(begun + length);
+    let (length, used) = (begun.elapsed(), cpu_of_all(coracle) - before);
+    used / length.as_secs_f64() * MINUTE.as_secs_f64()
+}
