@@ -122,6 +122,7 @@ async fn what_a_restore_depends_on_is_named() {
     );
     for name in [
         "accelerator",
+        "devices",
         "firmware",
         "kernel",
         "libslirp",

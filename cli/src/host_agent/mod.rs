@@ -16,6 +16,7 @@
 //! As the parent it may also read and write the hypervisor's memory, which other processes of the
 //! same user may not on every host: so it is the one that saves and restores.
 
+mod clock;
 mod control;
 
 use crate::cluster::{self, Cluster};
@@ -239,6 +240,7 @@ pub async fn serve(settings: &Settings, origin: &Origin, tethered: bool) -> Resu
     let status = tokio::select! {
         status = process.wait() => status,
         never = bound_logs(&dir) => match never {},
+        never = clock::keep(settings) => match never {},
         never = end_with_tether(settings), if tethered => match never {},
     };
     match status {

@@ -78,7 +78,7 @@ pub fn arguments(invocation: &Invocation<'_>) -> Vec<OsString> {
     processor(&mut line, invocation);
     line.add("-rtc", "base=utc,clock=host");
     line.add("-action", "reboot=reset,shutdown=poweroff,panic=pause");
-    boot(&mut line, spec);
+    boot(&mut line, invocation);
     monitor(&mut line, invocation.monitor);
     let console = Properties::new("file,id=console,append=on").with("path", &spec.console);
     line.add("-chardev", console.0);
@@ -146,9 +146,18 @@ fn processor(line: &mut Line, invocation: &Invocation<'_>) {
             (Accelerator::Whpx | Accelerator::Tcg, _) => "max",
         },
     );
+    // Guests wake a task on another core of the same socket, which under emulation costs more than it
+    // gains: there each processor has a socket of its own.
+    let (sockets, cores) = match invocation.accelerator {
+        Accelerator::Tcg => (spec.cpus.get(), 1),
+        Accelerator::Kvm | Accelerator::Hvf | Accelerator::Whpx => (1, spec.cpus.get()),
+    };
     line.add(
         "-smp",
-        format!("cpus={0},sockets=1,cores={0},threads=1", spec.cpus),
+        format!(
+            "cpus={},sockets={sockets},cores={cores},threads=1",
+            spec.cpus
+        ),
     );
     let size = spec.memory.mib();
     line.add("-m", format!("size={size}M"));
@@ -165,7 +174,8 @@ fn processor(line: &mut Line, invocation: &Invocation<'_>) {
 }
 
 /// The kernel, if QEMU loads it; with the serial console unless the command line names one.
-fn boot(line: &mut Line, spec: &MachineSpec) {
+fn boot(line: &mut Line, invocation: &Invocation<'_>) {
+    let spec = invocation.spec;
     let Boot::DirectKernel {
         kernel,
         initrd,
@@ -184,7 +194,15 @@ fn boot(line: &mut Line, spec: &MachineSpec) {
         Architecture::X86_64 => "console=ttyS0",
         Architecture::Aarch64 => "console=ttyAMA0",
     };
-    line.add("-append", format!("{console} {command_line}").trim());
+    let clock = match (invocation.accelerator, spec.architecture) {
+        // Emulated processors read one and the same counter. Linux does not believe that of several
+        // processors that are not Intel's, and would ask an emulated timer for each look at the time.
+        (Accelerator::Tcg, Architecture::X86_64) => "tsc=reliable",
+        _ => "",
+    };
+    let words = [console, clock, command_line].map(str::trim);
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    line.add("-append", words.join(" "));
 }
 
 /// The monitor's endpoint.

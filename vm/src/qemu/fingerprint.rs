@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use super::command_line::{Invocation, Memory, arguments};
 use crate::accelerator::Accelerator;
 use crate::driver::DriverError;
+use crate::qmp::QmpEndpoint;
 use crate::spec::MachineSpec;
 
 /// Files that QEMU loads into the machine when it starts, in these folders beside its own.
@@ -58,7 +60,28 @@ pub(super) fn fingerprint(
     fact("libslirp", stamps(libraries));
     let roles = spec.disks.iter().map(|disk| disk.role.as_str());
     fact("disks", roles.collect::<Vec<_>>().join(","));
+    fact("devices", devices(accelerator, spec));
     Ok(facts)
+}
+
+/// What the command line says of the machine itself, and not of its files.
+fn devices(accelerator: Accelerator, spec: &MachineSpec) -> String {
+    const OPTIONS: [&str; 4] = ["-machine", "-cpu", "-smp", "-device"];
+    let line = arguments(&Invocation {
+        spec,
+        accelerator,
+        memory: Memory::Anonymous,
+        monitor: &QmpEndpoint::Pipe(String::new()),
+        pid_file: Path::new(""),
+        sandbox: false,
+        incoming: true,
+    });
+    let pairs = line.iter().zip(line.iter().skip(1));
+    let wanted = pairs.filter(|(option, _)| OPTIONS.iter().any(|one| option == one));
+    let values = wanted.map(|(_, value)| value.to_string_lossy());
+    // Another one in each machine, and told to its guest after a restore.
+    let values = values.filter(|value| !value.starts_with("vmgenid"));
+    values.collect::<Vec<_>>().join(" ")
 }
 
 fn read(path: &str) -> String {

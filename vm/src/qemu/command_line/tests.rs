@@ -96,7 +96,7 @@ fn software_emulation_on_x86() {
 -accel tcg,thread=multi
 -machine q35,memory-backend=mem,suppress-vmdesc=on
 -cpu max
--smp cpus=2,sockets=1,cores=2,threads=1
+-smp cpus=2,sockets=2,cores=1,threads=1
 -m size=3072M
 -object memory-backend-ram,id=mem,size=3072M
 -rtc base=utc,clock=host
