@@ -1,0 +1,48 @@
+//! Several at once.
+
+use super::cluster::Cluster;
+use coracle_tests::Coracle;
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// Five clusters that sleep are woken at once.
+pub(super) fn clusters(coracle: &Coracle) {
+    let clusters = NAMES.map(|name| Cluster::new(coracle, name));
+    for cluster in clusters {
+        cluster.cloned();
+    }
+    let boots = clusters.map(|cluster| cluster.boot_id());
+    coracle.run("stop --all").ok();
+    for cluster in clusters {
+        cluster.until_gone();
+    }
+    let starts = clusters.map(|cluster| cluster.command("start").start());
+    for start in starts {
+        let start = start.done().ok().says("is ready after");
+        assert!(!start.stderr.contains("cold"), "{start}");
+    }
+    for (cluster, boot) in clusters.iter().zip(&boots) {
+        cluster.still_runs(boot);
+        cluster.has_no_save();
+    }
+    for cluster in &clusters[1..] {
+        cluster.delete();
+    }
+}
+
+/// One cluster that sleeps is woken five times at once.
+pub(super) fn starts(coracle: &Coracle) {
+    let cluster = Cluster::new(coracle, NAMES[0]);
+    let boot = cluster.boot_id();
+    cluster.stop();
+    cluster.until_gone();
+    let starts = NAMES.map(|_| cluster.command("start").start());
+    for start in starts {
+        let start = start.done().ok();
+        assert!(!start.stderr.contains("cold"), "{start}");
+    }
+    cluster.hypervisor();
+    cluster.still_runs(&boot);
+    cluster.has_no_save();
+    cluster.delete();
+}
