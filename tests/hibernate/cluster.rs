@@ -30,8 +30,10 @@ impl<'a> Cluster<'a> {
     /// A new cluster for `test` alone, which is gone afterwards, however that ended.
     #[track_caller]
     pub(super) fn used_for(self, test: impl FnOnce(Self)) {
-        self.cloned();
-        let outcome = catch_unwind(AssertUnwindSafe(|| test(self)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            self.cloned();
+            test(self);
+        }));
         if let Err(failure) = outcome {
             self.command("delete").done();
             resume_unwind(failure);
@@ -137,11 +139,12 @@ impl<'a> Cluster<'a> {
             })
         };
         let processes = self.coracle.processes();
-        let newest = processes
+        // What it has forked and what is no hypervisor yet looks the same.
+        let oldest = processes
             .iter()
             .filter(|one| is_its(one))
-            .max_by_key(|one| one.pid);
-        newest.map(|one| one.pid)
+            .min_by_key(|one| one.pid);
+        oldest.map(|one| one.pid)
     }
 
     /// `coracle kubectl -p NAME -- ARGUMENTS`, to be run.
@@ -192,13 +195,15 @@ impl<'a> Cluster<'a> {
         self.inside("cat /proc/sys/kernel/random/boot_id")
     }
 
-    /// The cluster is ready, it is still this boot, and its API answers at once.
+    /// It is still this boot, and the cluster is well: on a busy host the API may take its time.
     #[track_caller]
     pub(super) fn still_runs(&self, boot: &str) {
-        self.command("status").ok();
         assert_eq!(self.boot_id(), boot, "it booted anew");
-        let nodes = self.kubectl("get nodes --no-headers");
-        assert!(nodes.contains(" Ready "), "{nodes}");
+        until("the node is ready", LIMIT, || {
+            let nodes = self.kubectl_run("get nodes --no-headers").done();
+            nodes.code() == Some(0) && nodes.stdout.contains(" Ready ")
+        });
+        self.command("status").ok();
     }
 
     /// Fails the test unless the guest's clock is within a second of the host's, `ahead` of it.

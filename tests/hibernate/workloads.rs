@@ -91,6 +91,7 @@ pub(super) fn go_on(cluster: Cluster<'_>) {
     cluster.command("stop").ok().says("stopped already");
     std::thread::park_timeout(SLEEP);
     let start = cluster.wake();
+    cluster.kubectl("get nodes");
     eprintln!("a stop took {:.2?}, a start {:.2?}", stop.took, start.took);
     cluster.still_runs(&boot);
     cluster.clock_is(Duration::ZERO);
