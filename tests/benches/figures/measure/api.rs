@@ -16,7 +16,7 @@ const NAME: &str = "kubernetes";
 /// How long one request may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How long requests are repeated.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 /// The pause before a request is repeated.
 const PAUSE: Duration = Duration::from_millis(5);
 

@@ -19,7 +19,8 @@ const KTHREADD: u32 = 2;
 pub(crate) struct Minute {
     /// Interrupts of all kinds, per second.
     pub(crate) interrupts: f64,
-    /// Seconds of processor time by program, the largest first.
+    /// Seconds of processor time by program, the largest first, as the guest counts them: on a busy
+    /// host, time in which a processor of the guest waited for one of the host is among them.
     pub(crate) seconds: Vec<(String, f64)>,
 }
 
