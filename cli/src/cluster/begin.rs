@@ -79,11 +79,13 @@ impl Run<'_> {
             Ok(()) => {}
             Err(error) if error.id() == ErrorId::Template => {
                 Saves::new(cluster.dir()).discard()?;
-                self.app.progress.warning(&format!(
-                    "booting cold: {} ({})",
-                    error.message(),
-                    error.causes().join("; ")
-                ));
+                let said = std::iter::once(error.message());
+                let said: Vec<&str> = said
+                    .chain(error.causes().iter().map(String::as_str))
+                    .collect();
+                self.app
+                    .progress
+                    .warning(&format!("booting cold: {}", said.join("; ")));
                 return self.cold(cluster).await;
             }
             Err(error) => return Err(error),

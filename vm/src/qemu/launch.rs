@@ -67,6 +67,8 @@ pub(super) async fn launch(
         status = child.wait() => {
             let error = explain(&qemu.program, &arguments, dir, spec, &status);
             return Err(match (error, &beginning.restore) {
+                // One that was killed says nothing about what it was restoring.
+                (error, _) if was_killed(&status) => error,
                 (DriverError::LaunchFailed { status, last_lines, .. }, Some(_)) => {
                     DriverError::RestoreFailed { status, last_lines }
                 }
@@ -197,4 +199,18 @@ fn explain(
         last_lines,
         log,
     }
+}
+
+#[cfg(unix)]
+fn was_killed(status: &io::Result<ExitStatus>) -> bool {
+    use std::os::unix::process::ExitStatusExt as _;
+    const SIGKILL: i32 = 9;
+    status
+        .as_ref()
+        .is_ok_and(|status| status.signal() == Some(SIGKILL))
+}
+
+#[cfg(not(unix))]
+fn was_killed(_status: &io::Result<ExitStatus>) -> bool {
+    false
 }

@@ -282,6 +282,10 @@ impl Saved {
                 .map_err(SavedError::io("write", &path))?;
         }
         atomic::sync_dir(&self.folder).map_err(SavedError::io("write", &self.folder))?;
+        // Another state may have taken this one's place meanwhile.
+        if read(&self.folder)?.as_ref() != Some(self) {
+            return Err(unusable("it is not there any more".to_owned()));
+        }
         let marker = self.folder.join(DURABLE);
         atomic::write(&marker, b"").map_err(SavedError::io("write", &marker))?;
         let parent = self.folder.parent().unwrap_or(&self.folder);
