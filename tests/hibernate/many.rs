@@ -3,7 +3,7 @@
 use super::cluster::Cluster;
 use coracle_tests::Coracle;
 
-const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+const NAMES: [&str; 5] = ["first", "second", "third", "fourth", "fifth"];
 
 /// Five clusters that sleep are woken at once.
 pub(super) fn clusters(coracle: &Coracle) {

@@ -77,23 +77,35 @@ fn link_folder(from: &Path, to: &Path) {
     }
 }
 
-/// What sandboxes share of a state folder: size and time of change of each file, by its path. Whether a
-/// template is on the disk already is left out: that becomes so by itself.
+/// What sandboxes share of a state folder: size and time of change of each file of its templates, and
+/// of their disks, by its path. What is noted beside a template without being a part of it is left out,
+/// as are frozen disks that nobody needs any more: these change by themselves.
 pub(crate) fn shared(home: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![home.join("templates"), home.join("disks")];
+    const NOTES: [&str; 3] = ["durable", "used", "working-set"];
+    let mut files = Vec::new();
+    let mut folders = folders(&home.join("templates"));
+    for template in &folders {
+        let record = fs::read(template.join("template.json")).expect("it was there");
+        let record: serde_json::Value = serde_json::from_slice(&record).expect("it is JSON");
+        files.push(PathBuf::from(
+            record["disk"].as_str().expect("it names its disk"),
+        ));
+    }
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("it was made").flatten() {
-            let meta = entry.metadata().expect("it is there");
-            if meta.is_dir() {
-                folders.push(entry.path());
-            } else if entry.file_name() != "durable" {
-                let changed = meta.modified().expect("this system keeps it");
-                found.insert(entry.path(), (meta.len(), changed));
+            match entry.path() {
+                path if path.is_dir() => folders.push(path),
+                _ if NOTES.iter().any(|note| entry.file_name() == *note) => {}
+                path => files.push(path),
             }
         }
     }
-    found
+    let stamp = |path: PathBuf| {
+        let meta = fs::metadata(&path).expect("it is there");
+        let changed = meta.modified().expect("this system keeps it");
+        (path, (meta.len(), changed))
+    };
+    files.into_iter().map(stamp).collect()
 }
 
 /// The whole templates of a folder: what is being made has a name with a dot in front.
