@@ -47,8 +47,12 @@ async fn capture(
 ) -> Result<(SavedRecord, PathBuf)> {
     let driver = cluster.driver()?;
     let host = driver.fingerprint(cluster.machine_spec()).await?;
-    cluster.agent().await?.sync(SYNC_LIMIT).await?;
-    let captured = crate::host_agent::capture(settings, cluster, saving.folder()).await?;
+    let agent = cluster.agent().await?;
+    agent.sync(SYNC_LIMIT).await?;
+    let captured = crate::host_agent::capture(settings, cluster, saving.folder()).await;
+    // It stood still for a moment.
+    agent.set_clock(settings.now()).await?;
+    let captured = captured?;
     Ok((saving.record(captured.kept, host)?, captured.disk))
 }
 
@@ -181,7 +185,7 @@ pub async fn restore_snapshot(
     let saves = Saves::new(cluster.dir());
     saves.discard()?;
 
-    // First the record: a restore that is cut off behind it finds its disk missing or made.
+    // First the record: from here on a disk that is missing is made from the snapshot's.
     let mut machine = store(settings).get(&settings.profile)?;
     template::base_on(&mut machine.spec, &snapshot.record.disk);
     // The same memory may run more than once: each time its kernel must take other random numbers.

@@ -11,7 +11,7 @@
 use super::Cluster;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_vm::{Driver as _, Saved, SavedError, Saves};
+use coracle_vm::{Driver as _, MachineState, Saved, SavedError, Saves};
 use std::time::Duration;
 
 /// How long the hypervisor may take to end once all of it is saved.
@@ -59,17 +59,32 @@ pub async fn hibernate(cluster: &Cluster) -> Result<Saved> {
             return Err(error.into());
         }
     };
+    // What is still to be written is known to have room, while the machine could go on.
+    let record = match saving.record(kept, host).and_then(|record| {
+        saving.reserve()?;
+        Ok(record)
+    }) {
+        Ok(record) => record,
+        Err(error) => {
+            driver.resume(dir).await?;
+            return Err(error.into());
+        }
+    };
     driver.quit(dir, QUIT_LIMIT).await?;
-    let record = saving.record(kept, host)?;
     Ok(saves.publish(saving, record, spec)?)
 }
 
 /// Waits for what an earlier command still has done, and ends a machine that was being restored when
-/// whoever did it was cut off. It has not run since it was saved, so what was saved can be used again.
+/// whoever did it was cut off. It has not run since it was saved, or since its template was made, so
+/// nothing is lost; what was saved can be used again.
 pub async fn settle(cluster: &Cluster) -> Result<()> {
-    crate::host_agent::settle(cluster.dir()).await?;
-    let is_held = cluster.state().await?.has_process();
-    if is_held && Saves::new(cluster.dir()).is_there() {
+    let has_agent = crate::host_agent::settle(cluster.dir()).await?;
+    let cut_off = match cluster.state().await? {
+        MachineState::Off => false,
+        MachineState::Starting if !has_agent && cluster.passing_identity().exists() => true,
+        _ => Saves::new(cluster.dir()).is_there(),
+    };
+    if cut_off {
         super::boot::switch_off(cluster).await?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use super::{Cluster, LOCK_LIMIT, boot, hibernate, lock};
 use crate::commands::App;
-use crate::error::{ErrorId, Result};
+use crate::error::{Error, ErrorId, Result};
 use coracle_protocol::api::PowerAction;
 use coracle_vm::{Driver as _, MachineState};
 use std::time::Duration;
@@ -48,10 +48,17 @@ pub async fn stop(app: &App, cluster: &Cluster, shut_down: bool) -> Result<Stopp
     // A cluster without an identity of its own was never ready: there is nothing to go on with.
     let is_whole = !cluster.passing_identity().exists();
     if !shut_down && is_whole && driver.capabilities().can_hibernate {
-        match save(cluster).await {
+        match save(app, cluster).await {
             Ok(()) => return Ok(Stopped::Saved),
             // Shutting down would lose what runs for want of space that can be made.
             Err(error) if error.id() == ErrorId::HostStorage => return Err(error),
+            Err(error) if driver.observe(cluster.dir()).await == MachineState::PausedDiskFull => {
+                return Err(Error::new(
+                    ErrorId::HostStorage,
+                    "the host's disk is full, and the cluster is paused until there is space",
+                )
+                .because(error.message()));
+            }
             Err(error) => app.progress.warning(&format!(
                 "the cluster could not be saved and is shut down ({})",
                 error.message()
@@ -68,12 +75,16 @@ pub async fn stop(app: &App, cluster: &Cluster, shut_down: bool) -> Result<Stopp
     Ok(Stopped::ShutDown)
 }
 
-async fn save(cluster: &Cluster) -> Result<()> {
+async fn save(app: &App, cluster: &Cluster) -> Result<()> {
     let agent = cluster.agent_within(AGENT_LIMIT).await?;
     agent.sync(SYNC_LIMIT).await?;
-    drop(agent);
     tracing::debug!("the guest's disk is synced");
-    crate::host_agent::hibernate(cluster).await
+    let saved = crate::host_agent::hibernate(cluster).await;
+    if saved.is_err() {
+        // It stood still meanwhile. Whether it knows that matters less than why it runs on.
+        let _ = agent.set_clock(app.settings.now()).await;
+    }
+    saved
 }
 
 async fn power_off(cluster: &Cluster) -> Result<()> {

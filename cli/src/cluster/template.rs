@@ -276,13 +276,18 @@ pub fn sweep(settings: &Settings) -> Result<()> {
             return Ok(());
         };
         let dir = store(settings).machine_dir(&record.spec.name);
-        named.insert(dir.data_disk());
+        // Under whatever name a capture that was cut off left it.
+        named.extend(dir.data_disks().context(ErrorId::Write, || {
+            format!("cannot read {}", dir.path().display())
+        })?);
         named.extend(record.spec.disks.into_iter().filter_map(|disk| disk.base));
         let snapshots = Snapshots::new(&dir);
         for name in snapshots.names()? {
-            // One that cannot be used names nothing that could be used.
-            let snapshot = snapshots.get(&name).ok().flatten();
-            named.extend(snapshot.map(|snapshot| snapshot.record.disk));
+            match snapshots.get(&name) {
+                Ok(snapshot) => named.extend(snapshot.map(|snapshot| snapshot.record.disk)),
+                // Nobody knows what it names.
+                Err(_) => return Ok(()),
+            }
         }
     }
     for (_, found) in templates.list(now)? {

@@ -139,7 +139,7 @@ async fn carry_out(settings: &Settings, request: Request) -> Result<Answer> {
         }
         Request::Capture(folder) => {
             let cluster = Cluster::find(settings)?;
-            Answer::Captured(super::capture_from_here(settings, &cluster, &folder).await?)
+            Answer::Captured(super::asked::capture_from_here(settings, &cluster, &folder).await?)
         }
         Request::Wait => Answer::Idle,
     })

@@ -16,17 +16,18 @@
 //! As the parent it may also read and write the hypervisor's memory, which other processes of the
 //! same user may not on every host: so it is the one that saves and restores.
 
+mod asked;
 mod clock;
 mod control;
+
+pub use asked::{capture, hibernate, settle};
 
 use crate::cluster::{self, Cluster};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
-use control::{Answer, Request};
-use coracle_vm::saved::SavedFiles;
 use coracle_vm::{
-    AnyDriver, Captured, Disks, Driver as _, MachineDir, MachineState, Origin, RunningProcess,
-    Saves, TemplateKey, Templates, log_file,
+    AnyDriver, Driver as _, MachineDir, Origin, RunningProcess, Saves, TemplateKey, Templates,
+    log_file,
 };
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
@@ -39,8 +40,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::AsyncBufReadExt as _;
 
-/// How long a hypervisor may take until it answers; far beyond what any was seen to need.
-const LAUNCH_LIMIT: Duration = Duration::from_secs(60);
+/// How long a hypervisor may take until the machine runs: longer than a restore may take.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(400);
 /// A log is begun anew when it has grown beyond this many bytes.
 const LONGEST_LOG: u64 = 1 << 20;
 /// How long a request may go on after the machine ended.
@@ -84,51 +85,6 @@ impl From<Told> for Error {
         let error = Self::new(id, told.message);
         told.causes.into_iter().fold(error, Self::because)
     }
-}
-
-/// Returns when the machine's host agent does nothing any more that an earlier command asked for: that
-/// command may be gone, and its lock with it. The caller holds the machine's lock.
-pub async fn settle(dir: &MachineDir) -> Result<()> {
-    control::ask(dir, &Request::Wait).await.map(drop)
-}
-
-/// Has the machine saved and ended by its host agent; where that is gone, by this process. The caller
-/// holds the machine's lock, and the guest's disk is synced.
-pub async fn hibernate(cluster: &Cluster) -> Result<()> {
-    if let Answer::Hibernated = control::ask(cluster.dir(), &Request::Hibernate).await? {
-        return Ok(());
-    }
-    if cluster.state().await? == MachineState::Off && Saves::new(cluster.dir()).is_there() {
-        // It was gone before it could say that all was done.
-        return Ok(());
-    }
-    tracing::debug!(machine = %cluster.dir().name(), "no host agent: saving from here");
-    let saved = cluster::hibernate::hibernate(cluster).await?;
-    let written = tokio::task::spawn_blocking(move || saved.make_durable());
-    Ok(written.await.context(ErrorId::Internal, || {
-        "writing the saved state ended early".into()
-    })??)
-}
-
-/// The same for a machine that is saved into a folder and goes on.
-pub async fn capture(settings: &Settings, cluster: &Cluster, folder: &Path) -> Result<Captured> {
-    match control::ask(cluster.dir(), &Request::Capture(folder.to_owned())).await? {
-        Answer::Captured(captured) => Ok(captured),
-        _ => capture_from_here(settings, cluster, folder).await,
-    }
-}
-
-async fn capture_from_here(
-    settings: &Settings,
-    cluster: &Cluster,
-    folder: &Path,
-) -> Result<Captured> {
-    let files = SavedFiles::in_folder(folder);
-    let disks = Disks::new(&settings.home);
-    let driver = cluster.driver()?;
-    Ok(driver
-        .capture(cluster.dir(), cluster.machine_spec(), &files, &disks)
-        .await?)
 }
 
 /// Starts a host agent for the machine and returns when the machine runs. The caller holds the

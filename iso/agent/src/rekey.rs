@@ -73,8 +73,10 @@ impl Rekey {
         if let (Some(kubernetes), Some(signer)) = (&config.kubernetes, &self.signer) {
             let keys = &kubernetes.identity;
             pki::place_identity(&self.pki, keys)?;
-            if signer.replace(&keys.service_account_key, &keys.service_account_public_key)? {
-                self.follow_up(signer, supervisor, logs);
+            let former =
+                signer.replace(&keys.service_account_key, &keys.service_account_public_key)?;
+            if let Some(former) = former {
+                self.follow_up(signer, former, supervisor, logs);
             }
         }
         self.identity.replace(&config.agent)?;
@@ -83,7 +85,13 @@ impl Rekey {
     }
 
     /// What can wait.
-    fn follow_up(&self, signer: &Signer, supervisor: &Arc<Supervisor>, logs: &Arc<Logs>) {
+    fn follow_up(
+        &self,
+        signer: &Signer,
+        former: String,
+        supervisor: &Arc<Supervisor>,
+        logs: &Arc<Logs>,
+    ) {
         let (supervisor, logs) = (Arc::clone(supervisor), Arc::clone(logs));
         tokio::spawn(async move {
             tokio::time::sleep(CONTROLLER_MANAGER).await;
@@ -96,7 +104,7 @@ impl Rekey {
         let signer = signer.clone();
         tokio::spawn(async move {
             tokio::time::sleep(FORMER_TOKENS).await;
-            signer.forget_former();
+            signer.forget(&former);
         });
     }
 }

@@ -46,7 +46,8 @@ pub struct Signer(Arc<RwLock<Keys>>);
 
 struct Keys {
     own: SigningKey,
-    former: Option<PublicKey>,
+    /// What tokens were signed with before, the last one last.
+    former: Vec<PublicKey>,
     since: SystemTime,
 }
 
@@ -112,28 +113,30 @@ impl Signer {
     pub fn new(private: &str, public: &str) -> Result<Self, SignerError> {
         Ok(Self(Arc::new(RwLock::new(Keys {
             own: SigningKey::from_pem(private, public)?,
-            former: None,
+            former: Vec::new(),
             since: SystemTime::now(),
         }))))
     }
 
-    /// Signs with another key from now on; false when it is the one in use.
-    pub fn replace(&self, private: &str, public: &str) -> Result<bool, SignerError> {
+    /// Signs with another key from now on, and gives the name of the one before, whose tokens are
+    /// believed until it is [forgotten](Self::forget). None when it is the one in use.
+    pub fn replace(&self, private: &str, public: &str) -> Result<Option<String>, SignerError> {
         let own = SigningKey::from_pem(private, public)?;
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if keys.own.public == own.public {
-            return Ok(false);
+            return Ok(None);
         }
         let former = std::mem::replace(&mut keys.own, own);
-        keys.former = Some(former.public);
+        let id = former.public.id.clone();
+        keys.former.push(former.public);
         keys.since = SystemTime::now();
-        Ok(true)
+        Ok(Some(id))
     }
 
-    /// Stops believing tokens of the key before the last [`Self::replace`].
-    pub fn forget_former(&self) {
+    /// Stops believing tokens of a former key.
+    pub fn forget(&self, id: &str) {
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        keys.former = None;
+        keys.former.retain(|key| key.id != id);
         keys.since = SystemTime::now();
     }
 
@@ -230,8 +233,9 @@ mod tests {
         let (first, second) = (pair(), pair());
         let signer = Signer::new(&first.0, &first.1).unwrap();
         let before = keys(&signer).await;
-        assert!(!signer.replace(&first.0, &first.1).unwrap());
-        assert!(signer.replace(&second.0, &second.1).unwrap());
+        assert_eq!(signer.replace(&first.0, &first.1).unwrap(), None);
+        let former = signer.replace(&second.0, &second.1).unwrap().unwrap();
+        assert_eq!(former, before[0].0);
         let request = Request::new(SignJwtRequest {
             claims: "e30".into(),
         });
@@ -252,7 +256,11 @@ mod tests {
         let after = keys(&signer).await;
         assert_eq!(header["kid"], after[0].0.as_str());
         assert_eq!(after[1], (before[0].0.clone(), true));
-        signer.forget_former();
-        assert_eq!(keys(&signer).await, [after[0].clone()]);
+        // A copy of a copy: each former key is believed for its own time.
+        let third = pair();
+        let middle = signer.replace(&third.0, &third.1).unwrap().unwrap();
+        signer.forget(&former);
+        let names: Vec<String> = keys(&signer).await.into_iter().map(|key| key.0).collect();
+        assert_eq!(names[1..], [middle]);
     }
 }

@@ -85,10 +85,16 @@ pub(super) async fn capture(
     };
     let captured = captured.await;
     // It goes on in any case; which disk it writes then is looked up.
-    let mut monitor = connect(dir).await?;
-    settle(&mut monitor, &disk.path).await?;
-    monitor.execute(qapi::qmp::cont {}).await?;
+    let resumed = async {
+        let mut monitor = connect(dir).await?;
+        settle(&mut monitor, &disk.path).await?;
+        monitor.execute(qapi::qmp::cont {}).await?;
+        Ok(monitor)
+    };
+    let resumed: Result<QmpClient, DriverError> = resumed.await;
+    // What went wrong first is what to tell.
     let captured = captured?;
+    let mut monitor = resumed?;
     frozen.seal(&captured.disk).map_err(store)?;
     merge(&mut monitor, disk, frozen).await;
     Ok(captured)
@@ -190,6 +196,25 @@ async fn lowest_node(monitor: &mut QmpClient, lowest: &Path) -> Result<String, D
     Ok(found.map_or_else(|| FIRST_NODE.to_owned(), |node| node.name))
 }
 
+/// Waits until QEMU does nothing with the disks by itself.
+pub(super) async fn idle(monitor: &mut QmpClient) -> Result<(), DriverError> {
+    let begun = Instant::now();
+    while !monitor.execute(QueryBlockJobs {}).await?.is_empty() {
+        if begun.elapsed() > MERGE_LIMIT {
+            return Err(too_long());
+        }
+        tokio::time::sleep(MERGE_PAUSE).await;
+    }
+    Ok(())
+}
+
+fn too_long() -> DriverError {
+    DriverError::TimedOut {
+        what: "merge the layers of its disk",
+        limit: MERGE_LIMIT,
+    }
+}
+
 /// Waits for a merge where there are too many layers already.
 async fn merged(monitor: &mut QmpClient, disk: &Disk, frozen: &Disks) -> Result<(), DriverError> {
     let begun = Instant::now();
@@ -204,10 +229,7 @@ async fn merged(monitor: &mut QmpClient, disk: &Disk, frozen: &Disks) -> Result<
             merge(monitor, disk, frozen).await;
         }
         if begun.elapsed() > MERGE_LIMIT {
-            return Err(DriverError::TimedOut {
-                what: "merge the layers of its disk",
-                limit: MERGE_LIMIT,
-            });
+            return Err(too_long());
         }
         tokio::time::sleep(MERGE_PAUSE).await;
     }

@@ -61,7 +61,10 @@ pub(super) async fn launch(
         if let Some(way) = &beginning.restore {
             restore::restore(pid, dir, way).await?;
         }
-        disks::grow(dir, spec).await
+        if let Err(error) = disks::grow(dir, spec).await {
+            tracing::warn!(%error, "the disk does not grow before the next launch");
+        }
+        Ok(())
     };
     let started = tokio::select! {
         status = child.wait() => {

@@ -162,9 +162,10 @@ fn segments(maps: &str, inode: u64) -> Vec<Segment> {
 /// The file of Linux without a name that holds all memory of a machine which booted, found among what
 /// the process has open. `None` for one that goes on from elsewhere.
 pub(super) fn whole(pid: u32) -> io::Result<Option<File>> {
+    let name = format!("/memfd:{MEMORY_NAME}");
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let is_memory = std::fs::read_link(entry.path())
-            .is_ok_and(|target| target.to_string_lossy().contains(MEMORY_NAME));
+            .is_ok_and(|target| target.to_string_lossy().starts_with(&name));
         if is_memory {
             return File::open(entry.path()).map(Some);
         }

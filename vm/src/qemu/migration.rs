@@ -79,9 +79,15 @@ pub(super) async fn to_file(
             .map_err(wrote)?;
         ended(monitor).await
     };
-    let written = tokio::time::timeout(LIMIT, written).await;
+    let written = tokio::time::timeout(LIMIT, written)
+        .await
+        .unwrap_or_else(|_| Err(late()));
+    if written.is_err() {
+        // Else it would stop the guest again when it is done after all. One that ended is no error.
+        let _ = monitor.execute(qapi::qmp::migrate_cancel {}).await;
+    }
     atomic::remove(&socket).map_err(wrote)?;
-    written.map_err(|_| late())?
+    written
 }
 
 /// There is nothing on this system that QEMU could write to and this process read from.

@@ -73,6 +73,7 @@ pub(super) async fn restore(pid: u32, dir: &MachineDir, way: &Restore) -> Result
         Ok(())
     };
     match tokio::time::timeout(LIMIT, restored).await {
+        Ok(Err(DriverError::NotRunning)) => std::future::pending().await,
         Ok(Err(DriverError::Qmp(error))) if error.is_absence() => std::future::pending().await,
         Ok(Err(DriverError::Qmp(error))) => Err(unrestored(error.to_string())),
         Ok(done) => done,

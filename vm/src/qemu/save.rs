@@ -16,8 +16,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::migration;
-use super::{connect, find};
+use super::{capture, connect, find, migration};
 use crate::driver::DriverError;
 use crate::qmp::QmpClient;
 use crate::saved::{Kept, SavedFiles};
@@ -51,6 +50,7 @@ pub(super) async fn freeze(dir: &MachineDir, files: &TemplateFiles) -> Result<()
 /// machine is paused; after an error it is paused too, and may go on.
 pub(super) async fn save(dir: &MachineDir, files: &SavedFiles) -> Result<Kept, DriverError> {
     let mut monitor = connect(dir).await?;
+    capture::idle(&mut monitor).await?;
     monitor.execute(qapi::qmp::stop {}).await?;
     #[cfg(target_os = "linux")]
     if let Some(kept) = apart(&mut monitor, dir, files).await? {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::store::{Saving, publish, read};
+use super::store::{Saving, read, write_record};
 use super::{Saved, SavedError, SavedRecord};
 use crate::name::MachineName;
 use crate::store::{MachineDir, atomic};
@@ -93,7 +93,21 @@ impl Snapshots {
     pub fn begin(&self) -> Result<Saving, SavedError> {
         atomic::create_private_dirs(&self.folder)
             .map_err(SavedError::io("create", &self.folder))?;
+        self.sweep()?;
         Saving::within(&self.folder)
+    }
+
+    /// Removes what was cut off while it was made or removed. The caller holds the machine's lock.
+    fn sweep(&self) -> Result<(), SavedError> {
+        let entries =
+            std::fs::read_dir(&self.folder).map_err(SavedError::io("read", &self.folder))?;
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                std::fs::remove_dir_all(&path).map_err(SavedError::io("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts a snapshot in its place. It appears whole or not at all, and is on the disk then.
@@ -108,15 +122,19 @@ impl Snapshots {
         let bytes = serde_json::to_vec_pretty(&record)
             .map_err(|error| SavedError::io("write", &path)(error.into()))?;
         atomic::write(&path, &bytes).map_err(SavedError::io("write", &path))?;
-        let place = self.place(name);
-        publish(saving.folder(), &place, &saved)?;
-        // Moved away: what is dropped now is not there any more.
-        drop(saving);
-        let saved = Saved {
-            folder: place.clone(),
+        let mut saved = Saved {
+            folder: saving.folder().to_owned(),
             record: saved,
         };
+        write_record(&saved.folder, &saved.record)?;
         saved.make_durable()?;
+        let place = self.place(name);
+        std::fs::rename(&saved.folder, &place)
+            .and_then(|()| atomic::sync_dir(&self.folder))
+            .map_err(SavedError::io("create", &place))?;
+        // Moved away: what is dropped now is not there any more.
+        drop(saving);
+        saved.folder.clone_from(&place);
         Ok(Snapshot {
             name: name.clone(),
             record,

@@ -19,6 +19,9 @@ const DEVICES: &str = "devices";
 const DURABLE: &str = "durable";
 const SAVING: &str = ".saving-";
 const SPENT: &str = ".spent-";
+const RESERVE: &str = "reserve";
+/// Far more than a record takes.
+const ROOM: usize = 64 << 10;
 
 /// The saved states in one machine's folder. Making a value touches nothing.
 #[derive(Debug, Clone)]
@@ -48,6 +51,14 @@ impl Saving {
     /// Where its parts are.
     pub fn files(&self) -> SavedFiles {
         SavedFiles::in_folder(self.folder())
+    }
+
+    /// Takes the room that the record will need. [`Saves::publish`] gives it back first.
+    pub fn reserve(&self) -> Result<(), SavedError> {
+        let path = self.folder().join(RESERVE);
+        File::create_new(&path)
+            .and_then(|mut file| io::Write::write_all(&mut file, &[1; ROOM]))
+            .map_err(SavedError::io("write", &path))
     }
 
     /// What is to be kept about it, as of now. It fits to no disk yet.
@@ -146,6 +157,8 @@ impl Saves {
         record: SavedRecord,
         spec: &MachineSpec,
     ) -> Result<Saved, SavedError> {
+        let reserve = saving.folder().join(RESERVE);
+        atomic::remove(&reserve).map_err(SavedError::io("remove", &reserve))?;
         let record = SavedRecord {
             disks: marks(spec)?,
             ..record
@@ -208,6 +221,7 @@ impl Saves {
             .join(format!("{SPENT}{}", Uuid::new_v4().simple()));
         std::fs::rename(&saved.folder, &spent).map_err(SavedError::io("move", &saved.folder))?;
         atomic::sync_dir(&self.folder).map_err(SavedError::io("write", &self.folder))?;
+        // It is spent. What follows is about the next save, and the guest does not wait for that.
         let kept = match saved.record.kept {
             Kept::Pages => self.put_base(&spent.join("base")).map(drop),
             Kept::Whole => {
@@ -216,8 +230,16 @@ impl Saves {
             }
             Kept::Stream | Kept::MappedStream => remove_dir(&self.folder.join("base")),
         };
-        kept.map_err(SavedError::io("move", &spent))?;
-        remove_dir(&spent).map_err(SavedError::io("remove", &spent))
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the next save will hold all memory");
+            // A base that is not this machine's must not be taken for it.
+            let base = self.folder.join("base");
+            remove_dir(&base).map_err(SavedError::io("remove", &base))?;
+        }
+        if let Err(error) = remove_dir(&spent) {
+            tracing::warn!(%error, "a spent state is left behind");
+        }
+        Ok(())
     }
 }
 
@@ -293,12 +315,16 @@ impl Saved {
     }
 }
 
-pub(super) fn publish(folder: &Path, place: &Path, record: &SavedRecord) -> Result<(), SavedError> {
+fn publish(folder: &Path, place: &Path, record: &SavedRecord) -> Result<(), SavedError> {
+    write_record(folder, record)?;
+    std::fs::rename(folder, place).map_err(SavedError::io("create", place))
+}
+
+pub(super) fn write_record(folder: &Path, record: &SavedRecord) -> Result<(), SavedError> {
     let path = folder.join(RECORD);
     let bytes = serde_json::to_vec_pretty(record)
         .map_err(|error| SavedError::io("write", &path)(error.into()))?;
-    atomic::write(&path, &bytes).map_err(SavedError::io("write", &path))?;
-    std::fs::rename(folder, place).map_err(SavedError::io("create", place))
+    atomic::write(&path, &bytes).map_err(SavedError::io("write", &path))
 }
 
 /// The names of the files that a state has when it is kept so.

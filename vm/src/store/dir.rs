@@ -80,6 +80,20 @@ impl MachineDir {
         self.path.join("data.qcow2")
     }
 
+    /// The same under every name that it can have: a capture opens the next one under another.
+    pub fn data_disks(&self) -> io::Result<Vec<PathBuf>> {
+        let disk = self.data_disk();
+        let name = disk.file_name().unwrap_or_default().as_encoded_bytes();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(name) {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+
     /// The disk with the machine's identity and settings, written at each boot.
     pub fn seed_disk(&self) -> PathBuf {
         self.path.join("seed.img")

@@ -1,0 +1,74 @@
+//! What commands have a machine's host agent do; where that is gone, they do it themselves.
+
+use super::control::{self, Answer, Request};
+use crate::cluster::{self, Cluster};
+use crate::error::{Context as _, ErrorId, Result};
+use crate::settings::Settings;
+use coracle_vm::saved::SavedFiles;
+use coracle_vm::{Captured, Disks, Driver as _, MachineDir, MachineState, Saves};
+use std::path::Path;
+
+/// Returns when the machine's host agent does nothing any more that an earlier command asked for: that
+/// command may be gone, and its lock with it. The caller holds the machine's lock.
+/// False where there is none.
+pub async fn settle(dir: &MachineDir) -> Result<bool> {
+    let answer = control::ask(dir, &Request::Wait).await?;
+    Ok(!matches!(answer, Answer::Nobody))
+}
+
+/// Has the machine saved and ended by its host agent; where that is gone, by this process. The caller
+/// holds the machine's lock, and the guest's disk is synced.
+pub async fn hibernate(cluster: &Cluster) -> Result<()> {
+    if let Answer::Hibernated = control::ask(cluster.dir(), &Request::Hibernate).await? {
+        return Ok(());
+    }
+    if cluster.state().await? == MachineState::Off && Saves::new(cluster.dir()).is_there() {
+        // It was gone before it could say that all was done.
+        return Ok(());
+    }
+    tracing::debug!(machine = %cluster.dir().name(), "no host agent: saving from here");
+    let saved = cluster::hibernate::hibernate(cluster).await?;
+    let written = tokio::task::spawn_blocking(move || saved.make_durable());
+    Ok(written.await.context(ErrorId::Internal, || {
+        "writing the saved state ended early".into()
+    })??)
+}
+
+/// The same for a machine that is saved into a folder and goes on.
+pub async fn capture(settings: &Settings, cluster: &Cluster, folder: &Path) -> Result<Captured> {
+    match control::ask(cluster.dir(), &Request::Capture(folder.to_owned())).await? {
+        Answer::Captured(captured) => Ok(captured),
+        _ => {
+            // What a host agent that ended in the middle has written.
+            empty(folder).context(ErrorId::Write, || {
+                format!("cannot empty {}", folder.display())
+            })?;
+            capture_from_here(settings, cluster, folder).await
+        }
+    }
+}
+
+fn empty(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => std::fs::remove_dir_all(path)?,
+            false => std::fs::remove_file(path)?,
+        }
+    }
+    Ok(())
+}
+
+/// The same by this process.
+pub(super) async fn capture_from_here(
+    settings: &Settings,
+    cluster: &Cluster,
+    folder: &Path,
+) -> Result<Captured> {
+    let files = SavedFiles::in_folder(folder);
+    let disks = Disks::new(&settings.home);
+    let driver = cluster.driver()?;
+    Ok(driver
+        .capture(cluster.dir(), cluster.machine_spec(), &files, &disks)
+        .await?)
+}
