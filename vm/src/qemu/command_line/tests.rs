@@ -103,7 +103,7 @@ fn software_emulation_on_x86() {
 -action reboot=reset,shutdown=poweroff,panic=pause
 -kernel /i/vmlinuz
 -initrd /i/initrd
--append console=ttyS0 quiet random.trust_cpu=on
+-append console=ttyS0 tsc=reliable quiet random.trust_cpu=on
 -chardev socket,id=qmp,server=on,wait=off,path=/run/dev-0.qmp
 -mon chardev=qmp,mode=control
 -chardev file,id=console,append=on,path=/m/dev/serial.log
@@ -138,6 +138,12 @@ fn added(text: &str, base: &str) -> Vec<String> {
         .collect()
 }
 
+/// What is made up for under software emulation only.
+const HARDWARE: [&str; 2] = [
+    "-smp cpus=2,sockets=1,cores=2,threads=1",
+    "-append console=ttyS0 quiet random.trust_cpu=on",
+];
+
 #[test]
 fn what_differs_by_accelerator_and_memory() {
     let base = lines(&spec(), Accelerator::Tcg, Memory::Anonymous, true);
@@ -149,17 +155,17 @@ fn what_differs_by_accelerator_and_memory() {
         (
             Accelerator::Kvm,
             Memory::Anonymous,
-            vec!["-accel kvm", "-cpu host"],
+            [&["-accel kvm", "-cpu host"], HARDWARE.as_slice()].concat(),
         ),
         (
             Accelerator::Hvf,
             Memory::Anonymous,
-            vec!["-accel hvf", "-cpu host"],
+            [&["-accel hvf", "-cpu host"], HARDWARE.as_slice()].concat(),
         ),
         (
             Accelerator::Whpx,
             Memory::Anonymous,
-            vec!["-accel whpx,kernel-irqchip=off"],
+            [&["-accel whpx,kernel-irqchip=off"], HARDWARE.as_slice()].concat(),
         ),
         (
             Accelerator::Tcg,
@@ -224,7 +230,10 @@ fn firmware_boots_without_a_kernel_and_a_console_that_is_named_stays() {
         *command_line = "console=hvc0 quiet".to_owned();
     }
     let text = lines(&own, Accelerator::Tcg, Memory::Anonymous, true);
-    assert!(text.contains("-append console=hvc0 quiet\n"), "{text}");
+    assert!(
+        text.contains("-append tsc=reliable console=hvc0 quiet\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -242,7 +251,7 @@ fn commas_in_paths_are_doubled_where_qemu_splits_at_them() {
         "append=on,path=/a,,b/serial.log\n",
         "filename=/a,,b/root,,share=on\n",
         "-kernel /a,b/vmlinuz\n",
-        "-append console=ttyS0\n",
+        "-append console=ttyS0 tsc=reliable\n",
     ] {
         assert!(text.contains(expected), "{expected} is not in {text}");
     }
