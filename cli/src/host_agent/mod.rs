@@ -18,6 +18,14 @@
 
 mod asked;
 mod clock;
+#[cfg_attr(
+    not(unix),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "no machine can be saved there, and nothing is asked"
+    )
+)]
 mod control;
 
 pub use asked::{capture, hibernate, settle};

@@ -24,6 +24,10 @@ pub(super) enum Held {
     /// QEMU alone.
     Anonymous,
     /// The file that QEMU inherits, which this process can copy.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "such a file is Linux's own")
+    )]
     Inherited,
     /// Private copies of a file's pages.
     CopyOf(PathBuf),

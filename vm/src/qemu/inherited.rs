@@ -1,6 +1,7 @@
 //! What QEMU is given when its process is made: one open file, and a session of its own.
 
 use std::fs::File;
+#[cfg(target_os = "linux")]
 use std::io;
 
 use tokio::process::Command;

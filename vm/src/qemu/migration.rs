@@ -9,7 +9,9 @@ use crate::qmp::{
     Migrate, MigrateSetCapabilities, MigrateSetParameters, QmpClient, QueryMigrate,
     migration_capability,
 };
-use crate::store::{MachineDir, atomic};
+use crate::store::MachineDir;
+#[cfg(unix)]
+use crate::store::atomic;
 
 /// How long a state may take to be written: gigabytes of memory to a slow disk, at the worst.
 const LIMIT: Duration = Duration::from_secs(300);

@@ -3,7 +3,6 @@
 //! Memory first: devices read the guest's rings when they are loaded. A saved state is made invalid
 //! when all of it is in the process, and before the guest changes a disk.
 
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -84,7 +83,7 @@ pub(super) async fn restore(pid: u32, dir: &MachineDir, way: &Restore) -> Result
 #[cfg(target_os = "linux")]
 fn load(pid: u32, ram: &std::path::Path, pages: &std::path::Path) -> io::Result<()> {
     let memory = super::memory::PrivateMemory::open(pid, ram, true)?;
-    crate::saved::load(&File::open(pages)?, |offset, bytes| {
+    crate::saved::load(&std::fs::File::open(pages)?, |offset, bytes| {
         memory.write(offset, bytes)
     })
 }

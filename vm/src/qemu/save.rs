@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::{capture, connect, find, migration};
+use super::{capture, connect, migration};
 use crate::driver::DriverError;
 use crate::qmp::QmpClient;
 use crate::saved::{Kept, SavedFiles};
@@ -24,6 +24,7 @@ use crate::store::MachineDir;
 #[cfg(target_os = "linux")]
 use {
     super::devices,
+    super::find,
     super::memory::{self, PrivateMemory},
     crate::qmp::SaveDevices,
     crate::qmp::migration_capability::{IGNORE_SHARED, MAPPED_RAM, MULTIFD},
