@@ -380,6 +380,41 @@ mod tests {
     }
 
     #[test]
+    fn what_must_not_be_restored_from_is_said() {
+        let home = tempfile::tempdir().unwrap();
+        let disk = home.path().join("disk");
+        atomic::write(&disk, b"").unwrap();
+        let templates = Templates::new(home.path());
+        let made = add(&templates, &disk, "one");
+        let now = OffsetDateTime::now_utc();
+        let why = || match templates.find(&made.key, now) {
+            Err(TemplateError::Unusable { reason, .. }) => reason,
+            other => panic!("{other:?}"),
+        };
+        let path = made.folder.join(RECORD);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let write = |text: &str| atomic::write(&path, text.as_bytes()).unwrap();
+        write(&text.replace("\"format\": 1", "\"format\": 2"));
+        assert!(why().contains("format 2"));
+        write(&text[..text.len() / 2]);
+        assert!(why().contains("damaged"));
+        write(&text.replace(&made.record.boot_id, "an earlier boot"));
+        assert!(why().contains("went down before"));
+        Templates::make_durable(&made).unwrap();
+        assert!(templates.find(&made.key, now).unwrap().is_some());
+        write(&text);
+        let ram = made.files().ram;
+        atomic::write(&ram, b"cut off").unwrap();
+        assert!(why().contains("ram has 7 bytes"));
+        atomic::write(&ram, &vec![1; 512 << 10]).unwrap();
+        assert!(templates.find(&made.key, now).unwrap().is_some());
+        std::fs::remove_file(&disk).unwrap();
+        assert!(why().contains("is missing"));
+        assert_eq!(templates.sweep(now, MOST_BYTES).unwrap(), 1);
+        assert!(templates.find(&made.key, now).unwrap().is_none());
+    }
+
+    #[test]
     fn a_host_where_clones_of_several_keys_failed_is_hopeless_until_forgiven() {
         let home = tempfile::tempdir().unwrap();
         let disk = home.path().join("disk");
