@@ -21,6 +21,8 @@ use tokio::sync::Notify;
 const LOOK: Duration = Duration::from_secs(6 * 3600);
 /// A clock that was stepped less has not aged anything.
 const LONG_STEP: Duration = Duration::from_secs(3600);
+/// A machine that has just gone on has more urgent work.
+const GROW_PAUSE: Duration = Duration::from_secs(5);
 /// How long a file system may take to grow.
 const GROW_LIMIT: Duration = Duration::from_secs(300);
 /// What reads no certificate of the machine's own.
@@ -92,6 +94,7 @@ impl Upkeep {
         };
         let upkeep = self.clone();
         tokio::spawn(async move {
+            tokio::time::sleep(GROW_PAUSE).await;
             let mut grow = Command::new("resize2fs");
             grow.arg(&device);
             match upkeep.children.success(&mut grow, GROW_LIMIT).await {

@@ -146,18 +146,9 @@ fn processor(line: &mut Line, invocation: &Invocation<'_>) {
             (Accelerator::Whpx | Accelerator::Tcg, _) => "max",
         },
     );
-    // Guests wake a task on another core of the same socket, which under emulation costs more than it
-    // gains: there each processor has a socket of its own.
-    let (sockets, cores) = match invocation.accelerator {
-        Accelerator::Tcg => (spec.cpus.get(), 1),
-        Accelerator::Kvm | Accelerator::Hvf | Accelerator::Whpx => (1, spec.cpus.get()),
-    };
     line.add(
         "-smp",
-        format!(
-            "cpus={},sockets={sockets},cores={cores},threads=1",
-            spec.cpus
-        ),
+        format!("cpus={0},sockets=1,cores={0},threads=1", spec.cpus),
     );
     let size = spec.memory.mib();
     line.add("-m", format!("size={size}M"));
