@@ -8,9 +8,10 @@
 
 use super::draft::Draft;
 use super::identity;
+use super::record::Carried;
 use super::spec::StartOptions;
 use super::start::{Outcome, start};
-use super::{Cluster, LOCK_LIMIT, boot, hibernate, kubeconfig, lock, store, template};
+use super::{Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, hibernate, kubeconfig, lock, store, template};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
@@ -21,22 +22,11 @@ use coracle_vm::{
     Driver as _, MachineName, MachineState, Saves, Saving, Snapshot, SnapshotRecord, Snapshots,
     StoreError,
 };
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long what pods wrote may take to reach the disk.
-const SYNC_LIMIT: Duration = Duration::from_secs(60);
 /// How long the agent of a cluster that was just restored may take to answer.
 const AGENT_LIMIT: Duration = Duration::from_secs(60);
-
-/// What a snapshot carries for the cluster.
-#[derive(Debug, Serialize, Deserialize)]
-struct Carried {
-    /// Version by name of the add-ons that it has.
-    applied_addons: BTreeMap<String, String>,
-}
 
 /// Captures a running cluster into a folder: what is to be kept about it, and its frozen disk. The
 /// caller holds the machine's lock.
@@ -51,8 +41,9 @@ async fn capture(
     agent.sync(SYNC_LIMIT).await?;
     let captured = crate::host_agent::capture(settings, cluster, saving.folder()).await;
     // It stood still for a moment.
-    agent.set_clock(settings.now()).await?;
+    let stepped = agent.set_clock(settings.now()).await;
     let captured = captured?;
+    stepped?;
     Ok((saving.record(captured.kept, host)?, captured.disk))
 }
 
@@ -134,12 +125,7 @@ pub async fn save_snapshot(app: &App, cluster: &Cluster, name: &MachineName) -> 
     check(cluster).await?;
     let saving = snapshots.begin()?;
     let (saved, disk) = capture(settings, cluster, &saving).await?;
-    let carried = Carried {
-        applied_addons: cluster.record().applied_addons.clone(),
-    };
-    let carried = serde_json::to_value(carried).context(ErrorId::Internal, || {
-        "cannot write the snapshot's record".into()
-    })?;
+    let carried = Carried::of(cluster.record())?;
     let record = SnapshotRecord::new(disk, carried);
     Ok(snapshots.publish(saving, name, record, saved)?)
 }

@@ -52,22 +52,18 @@ pub async fn hibernate(cluster: &Cluster) -> Result<Saved> {
     let saves = Saves::new(dir);
     let host = driver.fingerprint(spec).await?;
     let saving = saves.begin()?;
-    let kept = match driver.save(dir, &saving.files()).await {
-        Ok(kept) => kept,
-        Err(error) => {
-            driver.resume(dir).await?;
-            return Err(error.into());
-        }
-    };
-    // What is still to be written is known to have room, while the machine could go on.
-    let record = match saving.record(kept, host).and_then(|record| {
+    let saved = async {
+        let kept = driver.save(dir, &saving.files()).await?;
+        let record = saving.record(kept, host)?;
+        // What is still to be written is known to have room, while the machine could go on.
         saving.reserve()?;
-        Ok(record)
-    }) {
+        Ok::<_, Error>(record)
+    };
+    let record = match saved.await {
         Ok(record) => record,
         Err(error) => {
             driver.resume(dir).await?;
-            return Err(error.into());
+            return Err(error);
         }
     };
     driver.quit(dir, QUIT_LIMIT).await?;

@@ -51,6 +51,8 @@ use std::time::Duration;
 
 /// How long a command waits for another one that changes the same cluster.
 pub const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long what pods wrote may take to reach the disk.
+const SYNC_LIMIT: Duration = Duration::from_secs(60);
 /// How long a hypervisor may take to end by itself before it is killed.
 const QUIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a command waits for the agent of a machine that runs.

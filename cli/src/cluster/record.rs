@@ -89,3 +89,22 @@ impl ClusterRecord {
         })
     }
 }
+
+/// What a template or a snapshot carries for the cluster that begins with it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Carried {
+    /// Version by name of the add-ons that it has.
+    pub applied_addons: BTreeMap<String, String>,
+}
+
+impl Carried {
+    /// What this cluster would hand on.
+    pub fn of(record: &ClusterRecord) -> Result<serde_json::Value> {
+        let carried = Self {
+            applied_addons: record.applied_addons.clone(),
+        };
+        serde_json::to_value(carried).context(ErrorId::Internal, || {
+            "cannot write what the cluster hands on".into()
+        })
+    }
+}

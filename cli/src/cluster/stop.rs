@@ -1,7 +1,7 @@
 //! `stop`: the cluster is saved as it is and its machine ends; or, where that cannot be or was not
 //! asked for, pods end first, then the control plane, then the machine.
 
-use super::{Cluster, LOCK_LIMIT, boot, hibernate, lock};
+use super::{Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, hibernate, lock};
 use crate::commands::App;
 use crate::error::{Error, ErrorId, Result};
 use coracle_protocol::api::PowerAction;
@@ -14,8 +14,6 @@ const POD_GRACE: Duration = Duration::from_secs(15);
 const GUEST_LIMIT: Duration = Duration::from_secs(120);
 /// How long to wait for an agent that may not be up yet.
 const AGENT_LIMIT: Duration = Duration::from_secs(30);
-/// How long what pods wrote may take to reach the disk.
-const SYNC_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a stop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

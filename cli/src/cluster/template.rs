@@ -11,9 +11,9 @@
 //! machine answers to it; [`rekey`] ends that.
 
 use super::identity::IdentityFiles;
-use super::record::ClusterRecord;
+use super::record::{Carried, ClusterRecord};
 use super::spec::ClusterSpec;
-use super::{Cluster, boot, identity, store};
+use super::{Cluster, SYNC_LIMIT, boot, identity, store};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_addons::Catalogue;
@@ -24,14 +24,11 @@ use coracle_vm::{
     AnyDriver, Boot, Disks, Driver as _, MachineLock, MachineSpec, Saved, Size, Snapshots,
     Template, TemplateError, TemplateKey, TemplateRecord, Templates, host,
 };
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 
-/// What is written to the disk before it is frozen may take so long.
-const SYNC_LIMIT: Duration = Duration::from_secs(60);
 /// How long a machine may take to say which identity it has.
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 /// The template's part of an identity: what its clones share, and how to reach them at first.
@@ -40,13 +37,6 @@ const IDENTITY: &str = "identity";
 /// The templates of the state folder.
 pub fn templates(settings: &Settings) -> Templates {
     Templates::new(&settings.home)
-}
-
-/// What a template carries for the clusters that begin with it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Carried {
-    /// Version by name of the add-ons that it has.
-    applied_addons: BTreeMap<String, String>,
 }
 
 /// What a new cluster begins with.
@@ -185,9 +175,7 @@ pub async fn bake(
             .context(ErrorId::Write, || format!("cannot read {}", path.display()))
     };
     let kept = store(settings).get(cluster.dir().name())?;
-    let carried = Carried {
-        applied_addons: ClusterRecord::decode(&kept.cluster)?.applied_addons,
-    };
+    let carried = Carried::of(&ClusterRecord::decode(&kept.cluster)?)?;
     let record = TemplateRecord {
         format: FORMAT,
         created: OffsetDateTime::now_utc(),
@@ -196,9 +184,7 @@ pub async fn bake(
         devices_bytes: size(&files.devices)?,
         disk: disk.clone(),
         facts,
-        cluster: serde_json::to_value(carried).context(ErrorId::Internal, || {
-            "cannot write the template's record".into()
-        })?,
+        cluster: carried,
     };
     // The machine first: without its record the frozen disk would be nobody's.
     let mut machine = kept;

@@ -14,7 +14,6 @@ use coracle_vm::MachineName;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Name of the new cluster and its kubectl context
-    #[arg(value_parser = super::snapshot::name)]
     name: MachineName,
     /// Leave kubectl's current context as it is
     #[arg(long)]

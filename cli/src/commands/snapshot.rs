@@ -25,13 +25,11 @@ enum Command {
     /// Keep the running cluster as it is now; it runs on
     Save {
         /// A name for the snapshot
-        #[arg(value_parser = name)]
         name: MachineName,
     },
     /// Go back to a snapshot; what the cluster did since is lost
     Restore {
         /// The snapshot's name
-        #[arg(value_parser = name)]
         name: MachineName,
         /// Leave kubectl's current context as it is
         #[arg(long)]
@@ -48,14 +46,8 @@ enum Command {
     #[command(alias = "rm")]
     Delete {
         /// The snapshot's name
-        #[arg(value_parser = name)]
         name: MachineName,
     },
-}
-
-/// A name for a snapshot, or for a cluster: the same rule.
-pub(super) fn name(text: &str) -> std::result::Result<MachineName, String> {
-    MachineName::new(text).map_err(|error| error.to_string())
 }
 
 /// One snapshot, as a list shows it.

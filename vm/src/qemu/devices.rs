@@ -6,9 +6,10 @@
 //! firmware's small parts of memory, which have not changed since the base was made: both are the
 //! head of the base's own state, up to the first device.
 
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
+
+use super::save::private_file;
 
 /// Mark and version of the format.
 const MARK: [u8; 8] = *b"QEVM\0\0\0\x03";
@@ -22,10 +23,7 @@ const BEHIND_NAME: usize = 8;
 /// Puts the head of a base's state before devices that were saved alone, and removes the latter.
 pub(super) fn complete(base: &Path, bare: &Path, to: &Path) -> io::Result<()> {
     let state = join(&std::fs::read(base)?, &std::fs::read(bare)?)?;
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(to)?.write_all(&state)?;
+    private_file(to)?.write_all(&state)?;
     std::fs::remove_file(bare)
 }
 
