@@ -177,13 +177,9 @@ impl IdentityFiles {
 
     /// Removes the identity.
     pub fn remove(&self) -> Result<()> {
-        match std::fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
-                .context(ErrorId::Write, || {
-                    format!("cannot remove {}", self.folder.display())
-                }),
-            _ => Ok(()),
-        }
+        atomic::remove_dir(&self.folder).context(ErrorId::Write, || {
+            format!("cannot remove {}", self.folder.display())
+        })
     }
 
     fn fill_ssh(&self, endpoint: &Endpoint) -> Result<()> {

@@ -27,7 +27,7 @@ use crate::qmp::{
 };
 use crate::saved::SavedFiles;
 use crate::spec::{Disk, DiskRole, MachineSpec};
-use crate::store::{Disks, MachineDir, StoreError, atomic};
+use crate::store::{Disks, MachineDir, StoreError, atomic, beginning_with};
 
 /// What the names of disks that are about to be switched to end with, and an identifier, which is also
 /// in the name of their node in QEMU. QEMU's own idea of a file's name is of no use: it is the one
@@ -143,19 +143,7 @@ fn next(disk: &Path, id: &str) -> PathBuf {
 }
 
 fn leftovers(disk: &Path) -> Result<Vec<PathBuf>, DriverError> {
-    let folder = disk.parent().unwrap_or(disk);
-    let mut beginning = disk.file_name().unwrap_or_default().to_owned();
-    beginning.push(NEXT);
-    let entries = std::fs::read_dir(folder).map_err(failed("read", folder))?;
-    let names = entries.flatten().map(|entry| entry.file_name());
-    let is_next = |name: &std::ffi::OsString| {
-        let (name, beginning) = (name.as_encoded_bytes(), beginning.as_encoded_bytes());
-        name.starts_with(beginning)
-    };
-    Ok(names
-        .filter(is_next)
-        .map(|name| folder.join(name))
-        .collect())
+    beginning_with(&next(disk, "")).map_err(failed("read", disk))
 }
 
 /// The options of the disk's first node, for a file without what is below it.

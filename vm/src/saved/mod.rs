@@ -41,6 +41,7 @@ pub(crate) use store::link_base;
 pub use store::{Saves, Saving};
 
 use crate::name::MachineName;
+use crate::store::cache::Formatted;
 use crate::template::TemplateFiles;
 
 /// The version of `save.json` that this program writes and reads.
@@ -82,6 +83,14 @@ pub struct SavedRecord {
     pub disks: Vec<DiskMark>,
     /// What a restore depends on: [`Driver::fingerprint`](crate::Driver::fingerprint).
     pub host: BTreeMap<String, String>,
+}
+
+impl Formatted for SavedRecord {
+    const FORMAT: u32 = FORMAT;
+
+    fn format(&self) -> u32 {
+        self.format
+    }
 }
 
 /// One state of a disk's file: another content is another mark.

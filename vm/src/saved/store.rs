@@ -11,12 +11,13 @@ use uuid::Uuid;
 use super::{DiskMark, FORMAT, Kept, Saved, SavedError, SavedFiles, SavedRecord};
 use crate::host::boot_id;
 use crate::spec::MachineSpec;
-use crate::store::{MachineDir, atomic};
+use crate::store::MachineDir;
+use crate::store::atomic::{self, remove_dir};
+use crate::store::cache::{self, DURABLE};
 use crate::template::TemplateFiles;
 
 const RECORD: &str = "save.json";
 const DEVICES: &str = "devices";
-const DURABLE: &str = "durable";
 const SAVING: &str = ".saving-";
 const SPENT: &str = ".spent-";
 const RESERVE: &str = "reserve";
@@ -245,31 +246,12 @@ impl Saves {
 
 /// The saved state in a folder, checked by itself: format, sizes, durability.
 pub(super) fn read(folder: &Path) -> Result<Option<Saved>, SavedError> {
-    let path = folder.join(RECORD);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.exists() => {
-            return Ok(None);
-        }
-        Err(error) => return Err(unusable(format!("{RECORD}: {error}"))),
+    let Some(record) = cache::read::<SavedRecord>(folder, RECORD).map_err(unusable)? else {
+        return Ok(None);
     };
-    let record: SavedRecord = serde_json::from_slice(&bytes)
-        .map_err(|error| unusable(format!("{RECORD} is damaged: {error}")))?;
-    if record.format != FORMAT {
-        return Err(unusable(format!("it has format {}", record.format)));
-    }
-    if !folder.join(DURABLE).exists() && boot_id().as_deref() != Some(&*record.boot_id) {
-        return Err(unusable(
-            "the host went down before it was written whole".to_owned(),
-        ));
-    }
+    cache::check_durable(folder, &record.boot_id).map_err(unusable)?;
     for (name, expected) in &record.files {
-        let found = std::fs::metadata(folder.join(name)).map_or(0, |meta| meta.len());
-        if found != *expected {
-            return Err(unusable(format!(
-                "its file {name} has {found} bytes instead of {expected}"
-            )));
-        }
+        cache::check_size(folder, name, *expected).map_err(unusable)?;
     }
     if devices_digest(folder, record.kept)? != record.devices_digest {
         return Err(unusable(format!("its file {DEVICES} was changed")));
@@ -321,10 +303,8 @@ fn publish(folder: &Path, place: &Path, record: &SavedRecord) -> Result<(), Save
 }
 
 pub(super) fn write_record(folder: &Path, record: &SavedRecord) -> Result<(), SavedError> {
-    let path = folder.join(RECORD);
-    let bytes = serde_json::to_vec_pretty(record)
-        .map_err(|error| SavedError::io("write", &path)(error.into()))?;
-    atomic::write(&path, &bytes).map_err(SavedError::io("write", &path))
+    let written = cache::write(folder, RECORD, record);
+    written.map_err(SavedError::io("write", &folder.join(RECORD)))
 }
 
 /// The names of the files that a state has when it is kept so.
@@ -390,13 +370,6 @@ pub(crate) fn link_base(files: &TemplateFiles, to: &Path) -> io::Result<()> {
     match std::fs::hard_link(files.working_set(), links.working_set()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
-}
-
-fn remove_dir(folder: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
     }
 }
 

@@ -53,6 +53,14 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a folder with all that is in it; one that is not there is no error.
+pub fn remove_dir(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
 /// Bytes that a file takes on the disk: holes take none.
 #[cfg(unix)]
 pub fn allocated(meta: &fs::Metadata) -> u64 {

@@ -82,16 +82,7 @@ impl MachineDir {
 
     /// The same under every name that it can have: a capture opens the next one under another.
     pub fn data_disks(&self) -> io::Result<Vec<PathBuf>> {
-        let disk = self.data_disk();
-        let name = disk.file_name().unwrap_or_default().as_encoded_bytes();
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.path)? {
-            let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(name) {
-                found.push(entry.path());
-            }
-        }
-        Ok(found)
+        beginning_with(&self.data_disk())
     }
 
     /// The disk with the machine's identity and settings, written at each boot.
@@ -161,4 +152,17 @@ impl MachineDir {
         }
         Ok(())
     }
+}
+
+/// The files beside a path whose names begin with its name, itself too.
+pub(crate) fn beginning_with(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path.parent().unwrap_or(path))? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(name) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }

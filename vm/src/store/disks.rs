@@ -31,27 +31,34 @@ impl Disks {
 
     /// Takes a disk that nothing writes any more, and gives its new path. Its old one is free.
     pub fn freeze(&self, disk: &Path) -> Result<PathBuf, StoreError> {
-        let folder = self.folder.join(Uuid::new_v4().simple().to_string());
-        let frozen = folder.join(disk.file_name().unwrap_or_default());
-        atomic::create_private_dirs(&folder).map_err(StoreError::io("create", &folder))?;
+        let frozen = self.place_for(disk)?;
         set_read_only(disk).map_err(StoreError::io("change", disk))?;
         std::fs::rename(disk, &frozen).map_err(StoreError::io("move", disk))?;
-        for changed in [&folder, &self.folder] {
+        self.sync(&frozen)?;
+        Ok(frozen)
+    }
+
+    /// A new place among the frozen disks, in a folder that is there.
+    fn place_for(&self, disk: &Path) -> Result<PathBuf, StoreError> {
+        let folder = self.folder.join(Uuid::new_v4().simple().to_string());
+        atomic::create_private_dirs(&folder).map_err(StoreError::io("create", &folder))?;
+        Ok(folder.join(disk.file_name().unwrap_or_default()))
+    }
+
+    /// Makes the name of a frozen disk survive a loss of power.
+    fn sync(&self, frozen: &Path) -> Result<(), StoreError> {
+        for changed in [frozen.parent().unwrap_or(frozen), &self.folder] {
             atomic::sync_dir(changed).map_err(StoreError::io("write", changed))?;
         }
-        Ok(frozen)
+        Ok(())
     }
 
     /// Gives a disk that is still written a second name among the frozen ones. It is not frozen before
     /// [`seal`](Self::seal), and is nobody's as long as nothing names it.
     pub fn link(&self, disk: &Path) -> Result<PathBuf, StoreError> {
-        let folder = self.folder.join(Uuid::new_v4().simple().to_string());
-        let frozen = folder.join(disk.file_name().unwrap_or_default());
-        atomic::create_private_dirs(&folder).map_err(StoreError::io("create", &folder))?;
+        let frozen = self.place_for(disk)?;
         std::fs::hard_link(disk, &frozen).map_err(StoreError::io("link", disk))?;
-        for changed in [&folder, &self.folder] {
-            atomic::sync_dir(changed).map_err(StoreError::io("write", changed))?;
-        }
+        self.sync(&frozen)?;
         Ok(frozen)
     }
 

@@ -19,6 +19,7 @@
 //! the old one or the whole of the new one, after a loss of power too.
 
 pub mod atomic;
+pub(crate) mod cache;
 mod dir;
 mod disks;
 mod lock;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+pub(crate) use dir::beginning_with;
 pub use dir::{MachineDir, SOCKET_PATH_LIMIT, SocketPathTooLong};
 pub use disks::Disks;
 pub use lock::{Holder, MachineLock};

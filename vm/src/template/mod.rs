@@ -33,12 +33,16 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
 use crate::store::atomic;
+use crate::store::cache::Formatted;
 
 pub use memory::copy_sparsely;
 pub use store::{Incoming, MOST_AGE, MOST_BYTES, TemplateError, Templates};
 
 /// The version of `template.json` that this program writes and reads.
 pub const FORMAT: u32 = 1;
+
+const RAM: &str = "ram";
+const DEVICES: &str = "devices";
 
 /// The name of a template: a hash of all that it depends on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -100,8 +104,8 @@ impl TemplateFiles {
     /// The files in a folder.
     pub fn in_folder(folder: &Path) -> Self {
         Self {
-            ram: folder.join("ram"),
-            devices: folder.join("devices"),
+            ram: folder.join(RAM),
+            devices: folder.join(DEVICES),
         }
     }
 
@@ -132,6 +136,14 @@ pub struct TemplateRecord {
     /// What the caller keeps beside it. This crate does not look inside.
     #[serde(default)]
     pub cluster: serde_json::Value,
+}
+
+impl Formatted for TemplateRecord {
+    const FORMAT: u32 = FORMAT;
+
+    fn format(&self) -> u32 {
+        self.format
+    }
 }
 
 /// A template that can be used.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{FORMAT, Template, TemplateFiles, TemplateKey, TemplateRecord};
-use crate::host::boot_id;
+use super::{DEVICES, RAM, Template, TemplateFiles, TemplateKey, TemplateRecord};
 use crate::store::atomic;
+use crate::store::cache::{self, DURABLE};
 
 /// How long a template is used: certificates inside age with it.
 pub const MOST_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -21,7 +21,6 @@ const MANY_REFUSALS: usize = 2;
 /// How long a template may take to be made before what is left of it counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(3600);
 const RECORD: &str = "template.json";
-const DURABLE: &str = "durable";
 const BAKING: &str = ".baking-";
 const REFUSED: &str = ".refused-";
 /// Its time of change is when the template was last used.
@@ -103,39 +102,16 @@ impl Templates {
             return Err(unusable(reason.trim().to_owned()));
         }
         let folder = self.folder.join(key.as_str());
-        let path = folder.join(RECORD);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.exists() => {
-                return Ok(None);
-            }
-            Err(error) => return Err(unusable(format!("{RECORD}: {error}"))),
+        let read = cache::read::<TemplateRecord>(&folder, RECORD);
+        let Some(record) = read.map_err(unusable)? else {
+            return Ok(None);
         };
-        let record: TemplateRecord = serde_json::from_slice(&bytes)
-            .map_err(|error| unusable(format!("{RECORD} is damaged: {error}")))?;
-        if record.format != FORMAT {
-            return Err(unusable(format!("it has format {}", record.format)));
-        }
         if now - record.created > MOST_AGE {
             return Ok(None);
         }
-        if !folder.join(DURABLE).exists() && boot_id().as_deref() != Some(&*record.boot_id) {
-            return Err(unusable(
-                "the host went down before it was written whole".to_owned(),
-            ));
-        }
-        let files = TemplateFiles::in_folder(&folder);
-        for (path, expected) in [
-            (&files.ram, record.ram_bytes),
-            (&files.devices, record.devices_bytes),
-        ] {
-            let found = std::fs::metadata(path).map_or(0, |meta| meta.len());
-            if found != expected {
-                let name = path.file_name().unwrap_or_default().display();
-                return Err(unusable(format!(
-                    "its file {name} has {found} bytes instead of {expected}"
-                )));
-            }
+        cache::check_durable(&folder, &record.boot_id).map_err(unusable)?;
+        for (name, expected) in [(RAM, record.ram_bytes), (DEVICES, record.devices_bytes)] {
+            cache::check_size(&folder, name, expected).map_err(unusable)?;
         }
         if !record.disk.is_file() {
             return Err(unusable(format!("{} is missing", record.disk.display())));
@@ -162,10 +138,8 @@ impl Templates {
         key: &TemplateKey,
         record: TemplateRecord,
     ) -> Result<Template, TemplateError> {
-        let path = incoming.folder().join(RECORD);
-        let bytes = serde_json::to_vec_pretty(&record)
-            .map_err(|error| failed("write", &path)(error.into()))?;
-        atomic::write(&path, &bytes).map_err(failed("write", &path))?;
+        let written = cache::write(incoming.folder(), RECORD, &record);
+        written.map_err(failed("write", &incoming.folder().join(RECORD)))?;
         self.remove(key)?;
         let folder = self.folder.join(key.as_str());
         std::fs::rename(incoming.folder(), &folder).map_err(failed("create", &folder))?;
@@ -331,6 +305,8 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::boot_id;
+    use crate::template::FORMAT;
     use std::collections::BTreeMap;
 
     /// A template of half a mebibyte.
