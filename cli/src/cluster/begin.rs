@@ -126,7 +126,7 @@ impl Run<'_> {
     pub async fn rekey(&self, cluster: &Cluster) -> Result<()> {
         self.steps.begin(Step::Rekey).await?;
         let deadline = Instant::now() + self.options.wait_limit;
-        template::rekey(cluster, self.options.wait_limit).await?;
+        template::rekey(&self.app.settings, cluster, self.options.wait_limit).await?;
         let client = cluster.api()?;
         ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await
     }

@@ -1,6 +1,6 @@
 //! From a [`ClusterSpec`] to a booted machine whose agent answers.
 
-use super::identity::IdentityFiles;
+use super::identity::{self, IdentityFiles};
 use super::record::{ClusterRecord, Endpoint};
 use super::spec::ClusterSpec;
 use super::template::{self, Beginning};
@@ -298,6 +298,20 @@ pub async fn agent(
     let agent = connect(cluster, identity, limit).await?;
     agent.set_clock(settings.now()).await?;
     Ok(agent)
+}
+
+/// Gives a machine, reached by the identity that it answers to now, the cluster's own one, fresh random
+/// numbers and the time.
+pub async fn take_own_identity(
+    settings: &Settings,
+    cluster: &Cluster,
+    present: &IdentityFiles,
+    limit: Duration,
+) -> Result<()> {
+    let seed = seed(cluster.record(), &cluster.identity_files())?;
+    let agent = connect(cluster, present, limit).await?;
+    let entropy = identity::entropy()?;
+    Ok(agent.rekey(seed, entropy, settings.now()).await?)
 }
 
 /// Whether the kernel of this boot panicked: as its panic device told the hypervisor, which stops it

@@ -7,7 +7,6 @@
 //! ```
 
 use super::draft::Draft;
-use super::identity;
 use super::record::Carried;
 use super::spec::StartOptions;
 use super::start::{Outcome, start};
@@ -199,19 +198,10 @@ pub async fn restore_snapshot(
     }
     drop(held);
     let outcome = start_as_it_is(app, keep_context).await?;
-    reseed(settings, &cluster).await?;
-    Ok(outcome)
-}
-
-/// Gives a cluster that goes on from where it has been before other random numbers.
-async fn reseed(settings: &Settings, cluster: &Cluster) -> Result<()> {
+    // It has been there before: it must not take the same random numbers again.
     let own = cluster.identity_files();
-    let agent = boot::connect(cluster, &own, AGENT_LIMIT).await?;
-    let seed = boot::seed(cluster.record(), &own)?;
-    agent
-        .rekey(seed, identity::entropy()?, settings.now())
-        .await?;
-    Ok(())
+    boot::take_own_identity(settings, &cluster, &own, AGENT_LIMIT).await?;
+    Ok(outcome)
 }
 
 /// Removes a snapshot.

@@ -13,7 +13,7 @@
 use super::identity::IdentityFiles;
 use super::record::{Carried, ClusterRecord};
 use super::spec::ClusterSpec;
-use super::{Cluster, SYNC_LIMIT, boot, identity, store};
+use super::{Cluster, SYNC_LIMIT, boot, store};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_addons::Catalogue;
@@ -26,7 +26,7 @@ use coracle_vm::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// How long a machine may take to say which identity it has.
@@ -196,20 +196,19 @@ pub async fn bake(
 
 /// Gives a machine that answers to the passing identity its own. Nobody else knows the machine by
 /// then: its ports were never told.
-pub async fn rekey(cluster: &Cluster, limit: Duration) -> Result<()> {
+pub async fn rekey(settings: &Settings, cluster: &Cluster, limit: Duration) -> Result<()> {
     let passing = cluster.passing_identity();
-    let own = cluster.identity_files();
-    let seed = boot::seed(cluster.record(), &own)?;
-    let agent = boot::connect(cluster, &passing, limit).await?;
-    agent
-        .rekey(seed, identity::entropy()?, SystemTime::now())
-        .await?;
+    boot::take_own_identity(settings, cluster, &passing, limit).await?;
     passing.remove()
 }
 
 /// Gives a machine that runs its own identity, unless it took it without anybody noticing: a start
 /// can be cut off just behind that.
-pub async fn settle_identity(cluster: &Cluster, limit: Duration) -> Result<()> {
+pub async fn settle_identity(
+    settings: &Settings,
+    cluster: &Cluster,
+    limit: Duration,
+) -> Result<()> {
     let credentials = cluster.identity_files().agent_credentials()?;
     let endpoint = cluster.agent_endpoint();
     let answers_to_own = async |limit| {
@@ -220,7 +219,7 @@ pub async fn settle_identity(cluster: &Cluster, limit: Duration) -> Result<()> {
     if answers_to_own(SETTLE_LIMIT).await {
         return cluster.passing_identity().remove();
     }
-    match rekey(cluster, limit).await {
+    match rekey(settings, cluster, limit).await {
         // It may have been slow and not somebody else.
         Err(_) if answers_to_own(limit).await => cluster.passing_identity().remove(),
         done => done,

@@ -332,10 +332,7 @@ fn devices_digest(folder: &Path, kept: Kept) -> Result<Option<String>, SavedErro
     }
     let path = folder.join(DEVICES);
     let bytes = std::fs::read(&path).map_err(SavedError::io("read", &path))?;
-    let digest = Sha256::digest(bytes);
-    Ok(Some(
-        digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-    ))
+    Ok(Some(hex::encode(Sha256::digest(bytes))))
 }
 
 fn marks(spec: &MachineSpec) -> Result<Vec<DiskMark>, SavedError> {

@@ -46,11 +46,7 @@ impl MachineDir {
     /// path, so that machines of one name in two homes share no socket.
     pub fn new(name: MachineName, path: PathBuf, runtime_dir: &Path) -> Self {
         let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
-        let hash: String = hash
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash = hex::encode(&hash[..4]);
         let beginning: String = name.as_str().chars().take(12).collect();
         Self {
             socket_stem: format!("{beginning}-{hash}"),

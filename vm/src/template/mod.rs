@@ -58,14 +58,7 @@ impl TemplateKey {
             // Lengths keep two facts from looking like one.
             hash.update(format!("{}:{name}={}:{value}\n", name.len(), value.len()));
         }
-        let digest = hash.finalize();
-        Self(
-            digest
-                .iter()
-                .take(16)
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        )
+        Self(hex::encode(&hash.finalize()[..16]))
     }
 
     /// A key from a folder's name; `None` for a name that is none.
