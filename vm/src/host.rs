@@ -15,8 +15,10 @@ pub struct HostResources {
     pub memory_total: Size,
     /// Memory that could be had without swapping.
     pub memory_available: Size,
-    /// Where `disk_free` was measured: the given folder, or its nearest existing parent.
+    /// Where disk space was measured: the given folder, or its nearest existing parent.
     pub disk_path: PathBuf,
+    /// The size of the file system there.
+    pub disk_total: Size,
     /// Space that an ordinary user may still fill there.
     pub disk_free: Size,
 }
@@ -53,19 +55,18 @@ pub fn resources(folder: &Path) -> Result<HostResources, HostError> {
         .find(|path| path.is_dir())
         .unwrap_or(Path::new("."))
         .to_owned();
-    let disk_free = fs4::available_space(&disk_path)
-        .map(Size::from_bytes)
-        .map_err(|source| HostError {
-            what: "free space",
-            from: disk_path.display().to_string(),
-            source,
-        })?;
+    let space = fs4::statvfs(&disk_path).map_err(|source| HostError {
+        what: "free space",
+        from: disk_path.display().to_string(),
+        source,
+    })?;
     Ok(HostResources {
         cpus,
         memory_total,
         memory_available,
         disk_path,
-        disk_free,
+        disk_total: Size::from_bytes(space.total_space()),
+        disk_free: Size::from_bytes(space.available_space()),
     })
 }
 

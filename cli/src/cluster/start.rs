@@ -21,7 +21,7 @@ use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
 use crate::settings::Settings;
-use coracle_vm::spec::{Architecture, Minimum};
+use coracle_vm::spec::{Architecture, Caution, Minimum};
 use coracle_vm::{
     AcceleratorChoice, AnyDriver, Driver as _, HostResources, MachineName, MachineState, Origin,
     ResourceRequest, Size,
@@ -88,7 +88,7 @@ pub async fn start(
     match &plan {
         Plan::New(spec) => {
             kubeconfig::check_name(settings, None)?;
-            check_host(app, spec).await?;
+            tell_of_host(app, spec).await?;
         }
         Plan::Existing(cluster) => kubeconfig::check_name(settings, Some(cluster))?,
     }
@@ -203,7 +203,7 @@ fn refuse_other_settings(cluster: &Cluster, asked: &ClusterOptions, memory: Size
     ))
 }
 
-fn check_resources(spec: &ClusterSpec, host: &HostResources) -> Result<()> {
+fn check_resources(spec: &ClusterSpec, host: &HostResources) -> Result<Vec<Caution>> {
     let request = ResourceRequest {
         cpus: coracle_vm::spec::cpus(spec.cpus)?,
         memory: spec.memory,
@@ -213,11 +213,14 @@ fn check_resources(spec: &ClusterSpec, host: &HostResources) -> Result<()> {
         memory: Size::from_mib(LEAST_MEMORY_MIB),
         disk: Size::from_mib(LEAST_DISK_MIB),
     };
-    request.check(&minimum, host)?;
-    Ok(())
+    Ok(request.check(&minimum, host)?)
 }
 
-async fn check_host(app: &App, spec: &ClusterSpec) -> Result<()> {
+/// Says what works on this host and could be better.
+async fn tell_of_host(app: &App, spec: &ClusterSpec) -> Result<()> {
+    for caution in check_resources(spec, &host_resources(&app.settings)?)? {
+        app.progress.info(&caution.to_string());
+    }
     let driver = AnyDriver::new(spec.driver, app.settings.programs())?;
     let facts = driver
         .probe(AcceleratorChoice::Auto, Architecture::of_host())

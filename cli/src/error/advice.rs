@@ -18,7 +18,9 @@ impl From<SpecError> for Error {
             SpecError::TooLittleMemory { .. }
             | SpecError::TooMuchMemory { .. }
             | SpecError::MemoryNotWhole { .. } => ErrorId::HostMemory,
-            SpecError::TooSmallDisk { .. } | SpecError::TooLargeDisk { .. } => ErrorId::HostStorage,
+            SpecError::TooSmallDisk { .. }
+            | SpecError::TooLargeDisk { .. }
+            | SpecError::TooLittleSpace { .. } => ErrorId::HostStorage,
             _ => ErrorId::Machine,
         };
         Self::caused_by(id, error.to_string(), &error)

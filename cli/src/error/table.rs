@@ -70,7 +70,7 @@ table! {
     HostMemory = "HOST_MEMORY", 23, "Too little memory asked for, or more than the host has.",
         "choose another size, for example `coracle start -p {profile} --memory 4g`";
     HostStorage = "HOST_STORAGE", 26, "The host's disk has too little space.",
-        "make space, or choose another size, for example `coracle start -p {profile} --disk-size 10g`";
+        "make space, choose another size, for example `coracle start -p {profile} --disk-size 10g`, or set CORACLE_HOME to a folder on a larger disk";
     HostCpus = "HOST_CPUS", 29, "Too few or too many CPUs asked for.",
         "choose another number, for example `coracle start -p {profile} --cpus 2`";
     Machine = "MACHINE", 30, "The machine could not be made, started or stopped.",

@@ -65,13 +65,23 @@ pub enum SpecError {
         /// What is needed.
         minimum: Size,
     },
-    /// A disk that could not be filled.
-    #[error("a disk of {asked} does not fit: {path} has {free} free")]
+    /// A disk that is larger than what it would lie on.
+    #[error("a disk of {asked} does not fit: {path} lies on a file system of {total}")]
     TooLargeDisk {
         /// What was asked for.
         asked: Size,
+        /// The size of the file system.
+        total: Size,
+        /// Where.
+        path: PathBuf,
+    },
+    /// A file system that not even a fresh guest fits on.
+    #[error("a cluster does not fit: {path} has {free} free, and at least {minimum} is needed")]
+    TooLittleSpace {
         /// What is free.
         free: Size,
+        /// What is needed.
+        minimum: Size,
         /// Where.
         path: PathBuf,
     },
@@ -119,6 +129,15 @@ pub enum Caution {
         /// What could be had now without swapping.
         available: Size,
     },
+    /// Disks grow as they are filled, and this one would meet the end of the host's space first.
+    DiskIsTight {
+        /// What was asked for.
+        asked: Size,
+        /// What is free.
+        free: Size,
+        /// Where.
+        path: PathBuf,
+    },
 }
 
 impl std::fmt::Display for Caution {
@@ -128,6 +147,13 @@ impl std::fmt::Display for Caution {
                 write!(
                     f,
                     "{asked} of memory is asked for, and only {available} is free on the host now"
+                )
+            }
+            Self::DiskIsTight { asked, free, path } => {
+                write!(
+                    f,
+                    "the disk may grow to {asked}, and {path} has only {free} free now: when that is used up the cluster pauses",
+                    path = path.display()
                 )
             }
         }
@@ -154,20 +180,34 @@ impl ResourceRequest {
                 minimum: minimum.disk,
             });
         }
-        if self.disk > host.disk_free {
-            let path = host.disk_path.clone();
+        if self.disk > host.disk_total {
             return Err(SpecError::TooLargeDisk {
                 asked: self.disk,
-                free: host.disk_free,
-                path,
+                total: host.disk_total,
+                path: host.disk_path.clone(),
             });
         }
-        let tight = self.memory > host.memory_available;
-        let caution = Caution::MemoryIsTight {
+        if host.disk_free < minimum.disk {
+            return Err(SpecError::TooLittleSpace {
+                free: host.disk_free,
+                minimum: minimum.disk,
+                path: host.disk_path.clone(),
+            });
+        }
+        Ok(self.cautions(host))
+    }
+
+    fn cautions(&self, host: &HostResources) -> Vec<Caution> {
+        let memory = (self.memory > host.memory_available).then(|| Caution::MemoryIsTight {
             asked: self.memory,
             available: host.memory_available,
-        };
-        Ok(if tight { vec![caution] } else { Vec::new() })
+        });
+        let disk = (self.disk > host.disk_free).then(|| Caution::DiskIsTight {
+            asked: self.disk,
+            free: host.disk_free,
+            path: host.disk_path.clone(),
+        });
+        memory.into_iter().chain(disk).collect()
     }
 
     /// Checks only what an existing machine needs again at each start: processors and memory.
@@ -209,6 +249,7 @@ mod tests {
             memory_total: Size::from_gib(8),
             memory_available: Size::from_gib(3),
             disk_path: PathBuf::from("/data"),
+            disk_total: Size::from_gib(50),
             disk_free: Size::from_gib(30),
         }
     }
@@ -222,12 +263,16 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_accepted_and_tight_memory_is_told() {
-        assert_eq!(request(2, "3g", "20g").check(&MINIMUM, &host()), Ok(vec![]));
-        let cautions = request(4, "4g", "30g").check(&MINIMUM, &host()).unwrap();
+    fn what_fits_is_accepted_and_what_is_tight_is_told() {
+        assert_eq!(request(2, "3g", "30g").check(&MINIMUM, &host()), Ok(vec![]));
+        let cautions = request(4, "4g", "31g").check(&MINIMUM, &host()).unwrap();
+        let told: Vec<_> = cautions.iter().map(ToString::to_string).collect();
         assert_eq!(
-            cautions[0].to_string(),
-            "4 GiB of memory is asked for, and only 3 GiB is free on the host now"
+            told,
+            [
+                "4 GiB of memory is asked for, and only 3 GiB is free on the host now",
+                "the disk may grow to 31 GiB, and /data has only 30 GiB free now: when that is used up the cluster pauses",
+            ]
         );
     }
 
@@ -251,8 +296,8 @@ mod tests {
                 "a disk of 1 GiB is too small: at least 2 GiB is needed",
             ),
             (
-                request(2, "3g", "31g"),
-                "a disk of 31 GiB does not fit: /data has 30 GiB free",
+                request(2, "3g", "51g"),
+                "a disk of 51 GiB does not fit: /data lies on a file system of 50 GiB",
             ),
         ] {
             assert_eq!(
@@ -261,6 +306,15 @@ mod tests {
             );
         }
         assert_eq!(cpus(0), Err(SpecError::NoCpus));
+        let mut full = host();
+        full.disk_free = Size::from_gib(1);
+        assert_eq!(
+            request(2, "3g", "20g")
+                .check(&MINIMUM, &full)
+                .unwrap_err()
+                .to_string(),
+            "a cluster does not fit: /data has 1 GiB free, and at least 2 GiB is needed"
+        );
     }
 
     #[test]
