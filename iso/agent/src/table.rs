@@ -193,6 +193,9 @@ pub fn parse(text: &str) -> Result<Table, TableError> {
     Ok(table)
 }
 
+/// The flag of what a row's `feature_gates` is about.
+const GATES_FLAG: &str = "feature-gates";
+
 /// The components that a machine with these settings runs, filled in.
 pub fn resolve(
     table: &Table,
@@ -228,12 +231,14 @@ pub fn resolve(
         }
         if let Some(settings) = kubernetes {
             if row.feature_gates && !settings.feature_gates.is_empty() {
-                let gates: Vec<String> = settings
+                // Of a gate that is there twice, the last value counts.
+                let of_row = flags.remove(GATES_FLAG);
+                let of_settings = settings
                     .feature_gates
                     .iter()
-                    .map(|(gate, on)| format!("{gate}={on}"))
-                    .collect();
-                flags.insert("feature-gates".to_owned(), gates.join(","));
+                    .map(|(gate, on)| format!("{gate}={on}"));
+                let gates: Vec<String> = of_row.into_iter().chain(of_settings).collect();
+                flags.insert(GATES_FLAG.to_owned(), gates.join(","));
             }
             flags.extend(
                 settings
@@ -267,7 +272,7 @@ mod tests {
         [[component]]
         name = "first"
         command = ["/bin/first"]
-        flags = { domain = "@{dns_domain}", v = "1" }
+        flags = { domain = "@{dns_domain}", feature-gates = "A=false,C=false", v = "1" }
         ready = { probe = "started" }
         feature_gates = true
         kubernetes = true
@@ -311,7 +316,7 @@ mod tests {
         let wanted = [
             "/bin/first",
             "--domain=d",
-            "--feature-gates=A=true,B=false",
+            "--feature-gates=A=false,C=false,A=true,B=false",
             "--v=9",
             "--x=",
         ];
