@@ -198,7 +198,7 @@ impl ResourceRequest {
     }
 
     fn cautions(&self, host: &HostResources) -> Vec<Caution> {
-        let memory = (self.memory > host.memory_available).then(|| Caution::MemoryIsTight {
+        let memory = (self.memory > host.memory_available).then_some(Caution::MemoryIsTight {
             asked: self.memory,
             available: host.memory_available,
         });
