@@ -289,7 +289,7 @@ fn a_full_state_folder_is_said_at_every_file_and_leaves_nothing_that_delete_cann
 }
 
 #[test]
-fn a_disk_larger_than_the_free_space_is_refused() {
+fn a_disk_larger_than_its_file_system_is_refused() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can mount the small file system");
         return;

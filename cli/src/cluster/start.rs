@@ -52,7 +52,8 @@ pub enum Outcome {
 
 /// What there is to start.
 enum Plan {
-    New(Box<ClusterSpec>),
+    /// With what works on this host and could be better.
+    New(Box<ClusterSpec>, Vec<Caution>),
     Existing(Box<Cluster>),
 }
 
@@ -86,9 +87,12 @@ pub async fn start(
     let plan = self::plan(settings, asked, kept).await?;
     kubeconfig::check_editable(settings).await?;
     match &plan {
-        Plan::New(spec) => {
+        Plan::New(spec, cautions) => {
             kubeconfig::check_name(settings, None)?;
-            tell_of_host(app, spec).await?;
+            for caution in cautions {
+                app.progress.info(&caution.to_string());
+            }
+            check_driver(app, spec).await?;
         }
         Plan::Existing(cluster) => kubeconfig::check_name(settings, Some(cluster))?,
     }
@@ -101,7 +105,7 @@ pub async fn start(
             let cluster = template::settle_size(settings, &lock, *cluster).await?;
             (cluster, beginning, None)
         }
-        Plan::New(spec) => {
+        Plan::New(spec, _) => {
             let draft = Draft::new(app, *spec, options).await?;
             steps.begin(Step::Machine).await?;
             let cluster = draft.create(settings, &lock).await?;
@@ -179,12 +183,12 @@ async fn plan(settings: &Settings, asked: &ClusterOptions, kept: &ClusterOptions
         return Ok(Plan::Existing(Box::new(cluster)));
     }
     let spec = ClusterSpec::new(&asked.clone().or(kept.clone()), host.memory_total)?;
-    check_resources(&spec, &host)?;
+    let cautions = check_resources(&spec, &host)?;
     catalogue()?
         .in_order(spec.addons.iter().map(String::as_str))
         .map_err(|error| addon_not_found(&error))?;
     AnyDriver::new(spec.driver, settings.programs())?;
-    Ok(Plan::New(Box::new(spec)))
+    Ok(Plan::New(Box::new(spec), cautions))
 }
 
 fn refuse_other_settings(cluster: &Cluster, asked: &ClusterOptions, memory: Size) -> Result<()> {
@@ -216,11 +220,8 @@ fn check_resources(spec: &ClusterSpec, host: &HostResources) -> Result<Vec<Cauti
     Ok(request.check(&minimum, host)?)
 }
 
-/// Says what works on this host and could be better.
-async fn tell_of_host(app: &App, spec: &ClusterSpec) -> Result<()> {
-    for caution in check_resources(spec, &host_resources(&app.settings)?)? {
-        app.progress.info(&caution.to_string());
-    }
+/// Whether the driver works here; slow acceleration is told.
+async fn check_driver(app: &App, spec: &ClusterSpec) -> Result<()> {
     let driver = AnyDriver::new(spec.driver, app.settings.programs())?;
     let facts = driver
         .probe(AcceleratorChoice::Auto, Architecture::of_host())
@@ -248,7 +249,7 @@ async fn is_ready(settings: &Settings, cluster: &Cluster, options: &StartOptions
 
 fn describe(name: &MachineName, plan: &Plan) -> Result<String> {
     let (verb, spec) = match plan {
-        Plan::New(spec) => ("would make", spec.as_ref()),
+        Plan::New(spec, _) => ("would make", spec.as_ref()),
         Plan::Existing(cluster) => ("would start", &cluster.record().spec),
     };
     let yaml = serde_yaml::to_string(&spec.as_options())

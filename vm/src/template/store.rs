@@ -330,12 +330,18 @@ mod tests {
         templates.publish(incoming, &key, record).unwrap()
     }
 
-    #[test]
-    fn those_that_were_used_last_stay_when_space_is_short() {
+    /// A state folder that lasts as long as the first, its templates, and a frozen disk for them.
+    fn fresh() -> (tempfile::TempDir, Templates, PathBuf) {
         let home = tempfile::tempdir().unwrap();
         let disk = home.path().join("disk");
         atomic::write(&disk, b"").unwrap();
         let templates = Templates::new(home.path());
+        (home, templates, disk)
+    }
+
+    #[test]
+    fn those_that_were_used_last_stay_when_space_is_short() {
+        let (_home, templates, disk) = fresh();
         let made = ["one", "two", "three"].map(|name| add(&templates, &disk, name));
         let now = OffsetDateTime::now_utc();
         templates.note_use(&made[0]).unwrap();
@@ -357,10 +363,7 @@ mod tests {
 
     #[test]
     fn what_must_not_be_restored_from_is_said() {
-        let home = tempfile::tempdir().unwrap();
-        let disk = home.path().join("disk");
-        atomic::write(&disk, b"").unwrap();
-        let templates = Templates::new(home.path());
+        let (_home, templates, disk) = fresh();
         let made = add(&templates, &disk, "one");
         let now = OffsetDateTime::now_utc();
         let why = || match templates.find(&made.key, now) {
@@ -392,10 +395,7 @@ mod tests {
 
     #[test]
     fn a_host_where_clones_of_several_keys_failed_is_hopeless_until_forgiven() {
-        let home = tempfile::tempdir().unwrap();
-        let disk = home.path().join("disk");
-        atomic::write(&disk, b"").unwrap();
-        let templates = Templates::new(home.path());
+        let (_home, templates, disk) = fresh();
         for name in ["one", "two"] {
             assert!(!templates.is_hopeless());
             let made = add(&templates, &disk, name);
