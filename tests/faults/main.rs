@@ -124,6 +124,9 @@ fn a_start_killed_at_every_step_goes_on_and_a_killed_hypervisor_comes_back() {
             }
             // The same machine all along: nothing is begun anew.
             let pid = coracle.hypervisor("coracle").pid;
+            if start.booted_anew() {
+                hypervisor = None;
+            }
             assert_eq!(
                 *hypervisor.get_or_insert(pid),
                 pid,

@@ -297,6 +297,9 @@ impl Drop for Started {
     }
 }
 
+/// How a start tells of a kernel that panicked, before it boots anew.
+const KERNEL_PANICKED: &str = "kernel panicked";
+
 /// A program that has ended, and all that it wrote.
 #[derive(Debug, Clone)]
 pub struct Done {
@@ -375,7 +378,7 @@ impl Done {
             );
         }
         assert!(
-            !self.stderr.contains("panicked"),
+            !self.stderr.contains("panicked at"),
             "a panic is no error message: {self}"
         );
         self
@@ -411,6 +414,20 @@ impl Done {
     pub fn within(self, limit: Duration) -> Self {
         assert!(self.took < limit, "promised within {limit:?}: {self}");
         self
+    }
+
+    /// Whether it had to boot the machine anew, because the kernel had panicked. An emulator may
+    /// bring that about in any boot; what it comes to is tested in `faults`.
+    pub fn booted_anew(&self) -> bool {
+        self.stderr.contains(KERNEL_PANICKED)
+    }
+
+    /// The warnings that it gave, without those of [`Self::booted_anew`].
+    pub fn warnings(&self) -> Vec<&str> {
+        let lines = self.stderr.lines();
+        lines
+            .filter(|line| line.contains("warning") && !line.contains(KERNEL_PANICKED))
+            .collect()
     }
 
     /// Its standard output without the blanks around.

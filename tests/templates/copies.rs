@@ -1,7 +1,7 @@
 //! Copies of a running cluster: a second one beside it, and snapshots to go back to.
 
-use crate::is_whole;
-use coracle_tests::{Coracle, until};
+use crate::{SIGKILL, is_whole, killed};
+use coracle_tests::{Coracle, kill_pid, until};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(600);
@@ -100,6 +100,38 @@ pub(super) fn clone(coracle: &Coracle) {
     assert!(!coracle.machine("copy").exists());
     coracle.run("start -p two").ok();
     goes_on(coracle, "two", before.0 + 1);
+}
+
+/// Killed while it copies, the other goes on and a second try succeeds; killed later, a start of the copy
+/// goes on from the moment of the copy.
+pub(super) fn killed_clone(coracle: &Coracle) {
+    let before = (count(coracle, "two"), container(coracle, "two"));
+    let mut clone = coracle.run("clone copy -p two").start();
+    clone.until_it_says("Capturing");
+    kill_pid(clone.pid());
+    assert_eq!(clone.done().signal(), Some(SIGKILL));
+    goes_on(coracle, "two", before.0 + 1);
+    is_whole(coracle, "two");
+    if coracle.machine("copy").exists() {
+        coracle.delete("copy");
+    }
+    for step in ["check", "rekey"] {
+        let at = count(coracle, "two");
+        killed(coracle, "clone copy -p two", step);
+        goes_on(coracle, "two", at + 1);
+        coracle.run("start -p copy").ok();
+        for name in ["two", "copy"] {
+            assert_eq!(container(coracle, name), before.1, "{name}, {step}");
+            goes_on(coracle, name, at + 1);
+            is_whole(coracle, name);
+        }
+        assert_ne!(random(coracle, "two"), random(coracle, "copy"));
+        coracle.delete("copy");
+    }
+    let left = coracle.machine("two").read_dir().unwrap();
+    let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let left: Vec<String> = left.filter(|name| name.contains("saving")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// The cluster can go back to where it was, as often as one likes.

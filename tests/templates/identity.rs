@@ -157,6 +157,57 @@ pub(super) fn secrets(coracle: &Coracle) {
     );
 }
 
+/// A Secret that asks for a token gets one of its own cluster's key, also right after the start: it may
+/// be some time until it does, and then nobody else believes it.
+pub(super) fn token_in_a_secret(coracle: &Coracle) {
+    coracle.run("start -p three").ok();
+    let secret = "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\n\
+                  metadata: {name: token, annotations: {kubernetes.io/service-account.name: default}}\n";
+    coracle
+        .run("kubectl -p three -- apply -f -")
+        .stdin(secret)
+        .ok();
+    let mut encoded = String::new();
+    until("the Secret has a token", LIMIT, || {
+        let asked = coracle.run("kubectl -p three -- get secret token -o jsonpath={.data.token}");
+        encoded = asked.done().text().to_owned();
+        !encoded.is_empty()
+    });
+    let token = coracle.program("base64").args(["-d"]).stdin(encoded).ok();
+    let token = format!("--token={}", token.text());
+    let known = kubectl(coracle, "three", &[&token], "auth whoami");
+    assert!(accepted(&known), "{known}");
+    // A former key, which both have had, would be believed by both for a while.
+    refused(&kubectl(coracle, "two", &[&token], "auth whoami"));
+    coracle.delete("three");
+}
+
+/// Where a reader of random numbers waits.
+const GATE: &str = "/run/gate";
+
+/// Leaves a program in a machine that is still to be frozen: it has opened the kernel's random numbers
+/// and stands still until somebody opens the gate, and then reads.
+pub(super) fn leave_a_reader(coracle: &Coracle, name: &str) {
+    let reader = format!(
+        "sudo mkfifo -m 666 {GATE} && \
+         {{ setsid dd if=/dev/urandom of={GATE} bs=32 count=1 > /dev/null 2>&1 < /dev/null & }}"
+    );
+    let left = coracle.coracle(["ssh", "-p", name, "--", &reader]);
+    left.ok();
+}
+
+/// What that reader gets, in each of two machines that were one when it began to wait.
+pub(super) fn left_readers_differ(coracle: &Coracle) {
+    let [one, two] = ["one", "two"].map(|name| {
+        let read = format!("timeout 60 od -An -tx1 {GATE}");
+        let read = coracle.coracle(["ssh", "-p", name, "--", &read]).ok();
+        let bytes = read.text().split_whitespace().count();
+        assert_eq!(bytes, 32, "{name}: {read}");
+        read.stdout
+    });
+    assert_ne!(one, two);
+}
+
 /// A new pod gets a token that the API believes, and finds the API under its name.
 pub(super) fn pod(coracle: &Coracle) {
     coracle

@@ -12,8 +12,9 @@ mod copies;
 mod identity;
 mod run;
 
-use coracle_tests::{Coracle, Sections, cpu_seconds, write};
+use coracle_tests::{Coracle, Sections, cpu_seconds, until, write};
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ fn templates(coracle: &Coracle) -> Vec<PathBuf> {
 
 /// How long a cluster stays paused.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// How long it may be until digests are noted.
+const NOTED: Duration = Duration::from_secs(600);
 
 /// A start that is killed at a step.
 fn killed(coracle: &Coracle, arguments: &str, step: &str) {
@@ -55,6 +59,31 @@ fn is_whole(coracle: &Coracle, name: &str) {
     );
 }
 
+/// Reads templates back, which no start does.
+fn deep_check(coracle: &Coracle) {
+    let folder = templates(coracle).remove(0);
+    // A cluster that has run for a while has noted what they are.
+    until("the digests are noted", NOTED, || {
+        folder.join("digests").is_file()
+    });
+    let whole = "is whole";
+    coracle.run("doctor --deep").ok().says(whole);
+    let ram = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(folder.join("ram"))
+        .unwrap();
+    let mut byte = [0];
+    let at = 0x10_0000;
+    ram.read_exact_at(&mut byte, at).unwrap();
+    ram.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    let found = coracle.run("doctor --deep").ok();
+    assert!(!found.stdout.contains(whole), "{found}");
+    found.says("ram is not what was written");
+    ram.write_all_at(&byte, at).unwrap();
+    coracle.run("doctor --deep").ok().says(whole);
+}
+
 #[test]
 fn clusters_begin_as_clones_and_are_their_own() {
     let mut coracle = Coracle::with_machine();
@@ -70,8 +99,11 @@ fn clusters_begin_as_clones_and_are_their_own() {
     test.must(
         "the first whole start makes a template and is its first clone",
         || {
-            let start = coracle
-                .run("start -p one")
+            let mut start = coracle.run("start -p one").start();
+            start.until_it_says("Starting the control plane");
+            identity::leave_a_reader(&coracle, "one");
+            let start = start
+                .done()
                 .ok()
                 .says("Starting the control plane")
                 .says("Waiting for the node")
@@ -132,6 +164,13 @@ fn clusters_begin_as_clones_and_are_their_own() {
         identity::secrets(&coracle);
     });
     test.run(
+        "one who waited for random numbers when they were one gets different ones",
+        || identity::left_readers_differ(&coracle),
+    );
+    test.run("a token in a Secret is the cluster's own", || {
+        identity::token_in_a_secret(&coracle);
+    });
+    test.run(
         "a pod runs on a clone and uses the API with its own token",
         || {
             identity::pod(&coracle);
@@ -140,6 +179,9 @@ fn clusters_begin_as_clones_and_are_their_own() {
     test.must("a pod counts", || copies::start_counting(&coracle));
     test.run("a clone goes on from the very moment of another", || {
         copies::clone(&coracle);
+    });
+    test.run("a clone that is killed leaves both whole", || {
+        copies::killed_clone(&coracle);
     });
     test.run("a cluster goes back to a snapshot", || {
         copies::snapshot(&coracle);
@@ -155,6 +197,9 @@ fn clusters_begin_as_clones_and_are_their_own() {
         "a run that is ended or killed takes its cluster along",
         || run::ended(&coracle),
     );
+    test.run("a deep check finds what a disk does not give back", || {
+        deep_check(&coracle);
+    });
     test.run(
         "a damaged template is told, and the cluster boots cold",
         || {

@@ -53,7 +53,7 @@ impl Run<'_> {
         self.steps.begin(Step::Boot).await?;
         let settings = &self.app.settings;
         let origin = Origin::Template(template.files());
-        match boot::power_on(settings, &cluster, &origin).await {
+        match boot::power_on(self.app, &cluster, &origin).await {
             Ok(()) => Ok(cluster),
             Err(error) if error.id() == ErrorId::Template => {
                 let reason = error.causes().join("; ");
@@ -75,7 +75,7 @@ impl Run<'_> {
     async fn wake(&self, cluster: Cluster, saved: Box<Saved>) -> Result<Cluster> {
         self.steps.begin(Step::Boot).await?;
         let settings = &self.app.settings;
-        match boot::power_on(settings, &cluster, &Origin::Saved(saved)).await {
+        match boot::power_on(self.app, &cluster, &Origin::Saved(saved)).await {
             Ok(()) => {}
             Err(error) if error.id() == ErrorId::Template => {
                 Saves::new(cluster.dir()).discard()?;

@@ -5,6 +5,7 @@ use super::record::{ClusterRecord, Endpoint};
 use super::spec::ClusterSpec;
 use super::template::{self, Beginning};
 use super::{Cluster, QUIT_LIMIT, image};
+use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_iso::images::Image;
@@ -259,7 +260,8 @@ fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestCo
 }
 
 /// Brings the machine to run, from whatever state it is in.
-pub async fn power_on(settings: &Settings, cluster: &Cluster, origin: &Origin) -> Result<()> {
+pub async fn power_on(app: &App, cluster: &Cluster, origin: &Origin) -> Result<()> {
+    let settings = &app.settings;
     match cluster.state().await? {
         MachineState::Running | MachineState::Starting => Ok(()),
         MachineState::Paused | MachineState::PausedDiskFull => {
@@ -267,7 +269,8 @@ pub async fn power_on(settings: &Settings, cluster: &Cluster, origin: &Origin) -
         }
         MachineState::Off => crate::host_agent::spawn(settings, cluster.dir(), origin).await,
         state @ (MachineState::Broken { .. } | MachineState::Panicked) => {
-            tracing::warn!(%state, "ending a hypervisor that does not go on");
+            app.progress
+                .warning(&format!("the machine is {state}; booting it anew"));
             switch_off(cluster).await?;
             crate::host_agent::spawn(settings, cluster.dir(), &Origin::Boot).await
         }

@@ -54,7 +54,7 @@ impl Run<'_> {
     async fn once(&self, cluster: &Cluster, origin: &Origin) -> Result<AgentClient> {
         let deadline = Instant::now() + self.options.wait_limit;
         self.steps.begin(Step::Boot).await?;
-        boot::power_on(&self.app.settings, cluster, origin).await?;
+        boot::power_on(self.app, cluster, origin).await?;
         self.steps.begin(Step::Agent).await?;
         let identity = cluster.present_identity();
         let agent = boot::agent(

@@ -271,7 +271,7 @@ impl Cluster {
     }
 
     /// The identity that its machine answers to now.
-    fn present_identity(&self) -> IdentityFiles {
+    pub fn present_identity(&self) -> IdentityFiles {
         let passing = self.passing_identity();
         if passing.exists() {
             passing

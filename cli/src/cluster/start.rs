@@ -117,7 +117,7 @@ pub async fn start(
     } else if cluster.passing_identity().exists() {
         // A start was cut off before the machine had its own identity. It takes that now, however far
         // it is: nothing else can be asked with the passing one.
-        boot::power_on(settings, &cluster, &Origin::Boot).await?;
+        boot::power_on(app, &cluster, &Origin::Boot).await?;
         template::settle_identity(settings, &cluster, options.wait_limit).await?;
     }
     let run = Run {

@@ -5,15 +5,19 @@ use crate::cluster::{self, Cluster};
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Output;
 use coracle_vm::spec::Architecture;
-use coracle_vm::{AcceleratorChoice, AnyDriver, Driver as _, DriverKind};
+use coracle_vm::template::Checked;
+use coracle_vm::{
+    AcceleratorChoice, AnyDriver, Driver as _, DriverKind, TemplateError, TemplateKey,
+};
 use serde::Serialize;
+use time::OffsetDateTime;
 
 /// Check this host, and say what to do
 ///
 /// The exit code is 0 when a cluster can be started here, even if something could be better.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Compare every file of every image with its digest too
+    /// Compare every file of the image and of the templates with its digest too
     #[arg(long)]
     deep: bool,
     /// How to print it
@@ -58,6 +62,9 @@ impl Args {
             "coracle kubectl works without it",
             "install kubectl, or link coracle under that name",
         ));
+        if self.deep {
+            findings.extend(templates(app).await?);
+        }
         findings.extend(clusters(app)?);
         let failed = findings
             .iter()
@@ -178,11 +185,51 @@ async fn image(app: &App, deep: bool) -> Finding {
             ),
         ),
         Ok(Err(error)) => problem("image", &error),
-        Err(error) => problem(
-            "image",
-            &Error::caused_by(ErrorId::Internal, "the check ended early", &error),
-        ),
+        Err(error) => problem("image", &ended_early(&error)),
     }
+}
+
+/// Every template, with all of its files read.
+async fn templates(app: &App) -> Result<Vec<Finding>> {
+    let templates = cluster::template::templates(&app.settings);
+    let looked = tokio::task::spawn_blocking(move || {
+        let found = templates.list(OffsetDateTime::now_utc())?;
+        let checked = found.into_iter().map(|(key, found)| match found {
+            Ok(Some(template)) => (key, template.check_digests()),
+            // It is not used any more.
+            Ok(None) => (key, Ok(Checked::Whole)),
+            Err(error) => (key, Err(error)),
+        });
+        Ok(checked.collect::<Vec<_>>())
+    });
+    let checked: Result<_, TemplateError> = looked.await.map_err(|error| ended_early(&error))?;
+    Ok(checked?
+        .into_iter()
+        .map(|(key, checked)| template(&key, checked))
+        .collect())
+}
+
+fn template(key: &TemplateKey, checked: Result<Checked, TemplateError>) -> Finding {
+    match checked {
+        Ok(Checked::Whole) => ok("template", format!("{} is whole", key.short())),
+        Ok(Checked::NotNoted) => ok(
+            "template",
+            format!(
+                "{} has no digests yet: a cluster that begins with it notes them",
+                key.short()
+            ),
+        ),
+        Err(error) => Finding {
+            check: "template",
+            verdict: Verdict::Warning,
+            finding: error.to_string(),
+            help: "`coracle template prune` removes it, and the next start makes another".into(),
+        },
+    }
+}
+
+fn ended_early(error: &tokio::task::JoinError) -> Error {
+    Error::caused_by(ErrorId::Internal, "the check ended early", &error)
 }
 
 fn kubeconfig(app: &App) -> Finding {

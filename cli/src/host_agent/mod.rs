@@ -34,8 +34,8 @@ use crate::cluster::{self, Cluster};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_vm::{
-    AnyDriver, Driver as _, MachineDir, Origin, RunningProcess, Saves, TemplateKey, Templates,
-    log_file,
+    AnyDriver, Driver as _, MachineDir, Origin, RunningProcess, Saves, TemplateError, TemplateKey,
+    Templates, log_file,
 };
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
@@ -56,6 +56,8 @@ const LONGEST_LOG: u64 = 1 << 20;
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// When a start has touched what it touches.
 const START_UP: Duration = Duration::from_secs(2);
+/// When the first things that are done with a new cluster are over.
+const QUIET: Duration = Duration::from_secs(60);
 /// How often the sizes of a running machine's logs are looked at.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
 
@@ -189,7 +191,14 @@ pub async fn serve(settings: &Settings, origin: &Origin, tethered: bool) -> Resu
         }
     };
     log(&format!("the machine runs as process {}", process.pid));
-    make_durable(settings, origin);
+    tokio::spawn({
+        let (settings, origin) = (settings.clone(), origin.clone());
+        async move {
+            if let Err(error) = keep_template(&settings, &origin).await {
+                log(&error.render(settings.profile.as_str()));
+            }
+        }
+    });
     let busy = Arc::new(tokio::sync::Mutex::new(()));
     tokio::spawn(control(settings.clone(), listener, Arc::clone(&busy)));
     tokio::select! {
@@ -255,27 +264,28 @@ async fn launch(settings: &Settings, origin: &Origin) -> Result<(AnyDriver, Runn
     Ok((driver, process))
 }
 
-/// Writes a template that was just made to the disk, beside the machine that began with it.
-fn make_durable(settings: &Settings, origin: &Origin) {
+/// Writes a template that was just made to the disk, beside the machine that began with it; later, when
+/// nobody waits for anything, notes what its files hash to.
+async fn keep_template(settings: &Settings, origin: &Origin) -> Result<()> {
     let Origin::Template(files) = origin else {
-        return;
+        return Ok(());
     };
     let folder = files.ram.parent().and_then(Path::file_name);
     let key = folder.and_then(|name| TemplateKey::from_name(name.to_str()?));
     let templates = cluster::template::templates(settings);
     let now = time::OffsetDateTime::now_utc();
-    let found = key.and_then(|key| templates.find(&key, now).ok().flatten());
-    let Some(template) = found else {
-        return;
+    let Some(template) = key.and_then(|key| templates.find(&key, now).ok().flatten()) else {
+        return Ok(());
     };
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = Templates::make_durable(&template) {
-            log(&format!(
-                "the template {} will not outlive a loss of power: {error}",
-                template.key.short()
-            ));
-        }
-    });
+    let made = template.clone();
+    blocking(move || Templates::make_durable(&made)).await?;
+    tokio::time::sleep(QUIET).await;
+    blocking(move || template.note_digests()).await
+}
+
+async fn blocking(work: impl FnOnce() -> Result<(), TemplateError> + Send + 'static) -> Result<()> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.context(ErrorId::Internal, || "a task ended early".into())??)
 }
 
 /// Deletes the cluster when nobody holds the other end of standard input any more. The deletion ends

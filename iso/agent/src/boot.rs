@@ -15,6 +15,7 @@ use crate::network;
 use crate::pki;
 use crate::place::{self, Access};
 use crate::power;
+use crate::processors;
 use crate::readiness::Probe;
 use crate::rekey::Rekey;
 use crate::render::{self, Values};
@@ -153,6 +154,9 @@ pub fn run() -> Result<Infallible, BootError> {
     }
     network::loopback()?;
     network::first_card(&config.network)?;
+    for complaint in processors::join_all(Path::new("/sys")) {
+        kernel::complain(&format!("before the processors join: {complaint}"));
+    }
     place_machine_files(&config)?;
     let values = render::values(&config).map_err(|source| table::TableError::Render {
         name: "settings".into(),

@@ -47,16 +47,18 @@ pub fn load_drivers(sys: &Path, named: &[String]) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
+/// Writes a value into a file of the kernel's.
+pub fn set(file: &Path, value: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(file)?;
+    file.write_all(value.as_bytes())
+}
+
 /// Sets kernel parameters, given by their names in `sysctl`'s form. Returns those that failed.
 pub fn set_parameters(proc_sys: &Path, parameters: &BTreeMap<String, String>) -> Vec<String> {
     let mut failed = Vec::new();
     for (name, value) in parameters {
         let path = proc_sys.join(name.replace('.', "/"));
-        let written = OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .and_then(|mut file| file.write_all(value.as_bytes()));
-        if let Err(error) = written {
+        if let Err(error) = set(&path, value) {
             failed.push(format!("{name}: {error}"));
         }
     }

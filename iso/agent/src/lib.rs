@@ -14,7 +14,7 @@
 //!
 //! - [`stage1`] runs in the initramfs, finds the root file system and hands over;
 //! - [`boot`] composes everything else, in order; [`disks`], [`mounts`], [`kernel`],
-//!   [`network`] are its steps;
+//!   [`network`], [`processors`] are its steps;
 //! - [`children`] is the one place that starts and reaps processes: PID 1 inherits orphans, so
 //!   nothing else may wait for a child;
 //! - [`api`] answers the host, and works as well in a process that is not PID 1, which is how
@@ -34,6 +34,7 @@ pub mod network;
 pub mod pki;
 pub mod place;
 pub mod power;
+pub mod processors;
 pub mod readiness;
 pub mod rekey;
 pub mod render;

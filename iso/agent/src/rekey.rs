@@ -24,9 +24,11 @@ const MOST_ENTROPY: usize = 256;
 /// Until then the kubelet has fetched new tokens for all pods that ran before: it does so at four
 /// fifths of their hour.
 const FORMER_TOKENS: Duration = Duration::from_secs(65 * 60);
-/// The controller manager signs legacy tokens (Secrets) with a key that it reads when it starts. It
-/// is restarted when the work that a new machine is given at once is likely to be done.
-const CONTROLLER_MANAGER: Duration = Duration::from_secs(20);
+/// It signs tokens in Secrets with a key that it reads when it starts. With the former key it must not
+/// go on for a moment, and its start is put off until the work that a new machine is given at once is
+/// likely to be done: such Secrets get their tokens then.
+const SIGNS_SECRETS: &str = "service-account-tokens";
+const SIGNS_AGAIN: Duration = Duration::from_secs(20);
 
 /// Why an identity was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -94,11 +96,9 @@ impl Rekey {
     ) {
         let (supervisor, logs) = (Arc::clone(supervisor), Arc::clone(logs));
         tokio::spawn(async move {
-            tokio::time::sleep(CONTROLLER_MANAGER).await;
-            if let Err(error) = supervisor.restart("kube-controller-manager").await {
-                logs.note(&format!(
-                    "the controller manager keeps a former key: {error}"
-                ));
+            let restarted = supervisor.restart_after(SIGNS_SECRETS, SIGNS_AGAIN).await;
+            if let Err(error) = restarted {
+                logs.note(&format!("no tokens for Secrets: {error}"));
             }
         });
         let signer = signer.clone();

@@ -8,6 +8,8 @@
 //!                                   back-off is |  | process ended        | process ended
 //!                                          over |  v                      v
 //!                                              BACKING_OFF <--------------+--one-shot, 0--> DONE
+//!
+//! any --restart_after--> DONE --pause over--> STARTING
 //! ```
 //!
 //! All tasks write one table of states, which everybody else watches.
@@ -51,7 +53,8 @@ pub enum RestartError {
 }
 
 enum Order {
-    Restart(oneshot::Sender<Result<(), String>>),
+    /// To be stopped, and started again after the pause.
+    Restart(Duration, oneshot::Sender<Result<(), String>>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -134,12 +137,17 @@ impl Supervisor {
 
     /// Restarts one; returns when its new process runs.
     pub async fn restart(&self, name: &str) -> Result<(), RestartError> {
+        self.restart_after(name, Duration::ZERO).await
+    }
+
+    /// Stops one at once, and starts it again after the pause; returns when its new process runs.
+    pub async fn restart_after(&self, name: &str, pause: Duration) -> Result<(), RestartError> {
         let row = self.rows.iter().find(|row| row.name == name);
         let row = row.ok_or_else(|| RestartError::Unknown(name.to_owned()))?;
         let (done, answer) = oneshot::channel();
         let stopping = |_| RestartError::Stopping;
         row.orders
-            .send(Order::Restart(done))
+            .send(Order::Restart(pause, done))
             .await
             .map_err(|_| RestartError::Stopping)?;
         answer
@@ -183,8 +191,8 @@ struct Task {
 enum End {
     /// By itself.
     Exit(Exit),
-    /// Because it was to be restarted; the answer waits for the new process.
-    Restart(oneshot::Sender<Result<(), String>>),
+    /// Because it was to be restarted after a pause; the answer waits for the new process.
+    Restart(Duration, oneshot::Sender<Result<(), String>>),
     /// Because it was to be stopped.
     Stop(oneshot::Sender<()>),
 }
@@ -220,14 +228,27 @@ impl Task {
             };
             match end {
                 End::Stop(done) => return self.stopped(done),
-                End::Restart(answer) => {
+                End::Restart(pause, answer) => {
                     waiting = Some(answer);
                     back_off = BACK_OFF.0;
+                    if !pause.is_zero() {
+                        // On purpose: whoever waits for all components need not wait for this.
+                        let until = format!("starts again in {} s", pause.as_secs());
+                        self.set(ComponentState::Done, 0, &until);
+                        tokio::select! {
+                            () = tokio::time::sleep(pause) => {}
+                            order = self.orders.recv() => match order {
+                                Some(Order::Restart(_, answer)) => waiting = Some(answer),
+                                Some(Order::Stop(done)) => return self.stopped(done),
+                                None => return,
+                            }
+                        }
+                    }
                 }
                 End::Exit(Exit::Status(0)) if self.component.row.one_shot => {
                     self.set(ComponentState::Done, 0, "");
                     match self.orders.recv().await {
-                        Some(Order::Restart(answer)) => waiting = Some(answer),
+                        Some(Order::Restart(_, answer)) => waiting = Some(answer),
                         Some(Order::Stop(done)) => return self.stopped(done),
                         None => return,
                     }
@@ -239,7 +260,7 @@ impl Task {
                     tokio::select! {
                         () = tokio::time::sleep(back_off) => {}
                         order = self.orders.recv() => match order {
-                            Some(Order::Restart(answer)) => waiting = Some(answer),
+                            Some(Order::Restart(_, answer)) => waiting = Some(answer),
                             Some(Order::Stop(done)) => return self.stopped(done),
                             None => return,
                         }
@@ -270,7 +291,7 @@ impl Task {
             _ = others => Ok(None),
             order = self.orders.recv() => match order {
                 Some(Order::Stop(done)) => Err(done),
-                Some(Order::Restart(answer)) => Ok(Some(answer)),
+                Some(Order::Restart(_, answer)) => Ok(Some(answer)),
                 None => Ok(None),
             }
         }
@@ -340,7 +361,7 @@ impl Task {
         let grace = Duration::from_secs(self.component.row.stop_grace.into());
         stop(&mut child, grace).await;
         match order {
-            Some(Order::Restart(answer)) => End::Restart(answer),
+            Some(Order::Restart(pause, answer)) => End::Restart(pause, answer),
             Some(Order::Stop(done)) => End::Stop(done),
             None => End::Stop(oneshot::channel().0),
         }

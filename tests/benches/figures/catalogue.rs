@@ -104,7 +104,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("clone", "clone of a running cluster", "s", None),
 
     row("clone.memory", "a further clone's own memory, 30 s after its start", "MB", Some(350.0)),
-    row("clone.memory.later", "a further clone's own memory, 10 min after its start", "MB", Some(350.0)),
+    row("clone.memory.later", "a further clone's own memory, 10 min after its start", "MB", None),
     row("idle.running", "a running cluster, host CPU in an idle minute", "s", Some(12.0)),
     row("idle.paused", "a paused cluster, host CPU in a minute", "s", None),
     row("idle.stopped", "a stopped cluster, processes", "", Some(0.0)),

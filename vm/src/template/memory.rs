@@ -1,7 +1,9 @@
-//! Copying a guest's memory: most of it was never touched, and much of the rest is zero.
+//! Copying and hashing a guest's memory: most of it was never touched, and much of the rest is zero.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use sha2::{Digest as _, Sha256};
 
 /// What is looked at for being zero, the unit in which file systems keep holes.
 const PAGE: usize = 4096;
@@ -13,25 +15,55 @@ const CHUNK: usize = 1 << 20;
 pub fn copy_sparsely(from: &mut File, to: &mut File) -> io::Result<u64> {
     let length = from.seek(SeekFrom::End(0))?;
     to.set_len(length)?;
+    for_runs(from, |at, bytes| {
+        to.seek(SeekFrom::Start(at))?;
+        to.write_all(bytes)
+    })?;
+    Ok(length)
+}
+
+/// SHA-256 over the pages that hold anything, each behind its number (64 bits, little endian): holes and
+/// zeros are the same to it. Blocks.
+pub(super) fn digest(file: &mut File) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    for_runs(file, |at, bytes| {
+        for (page, content) in (at / PAGE as u64..).zip(bytes.chunks(PAGE)) {
+            hash.update(page.to_le_bytes());
+            hash.update(content);
+        }
+        Ok(())
+    })?;
+    Ok(hex::encode(hash.finalize()))
+}
+
+/// Reads a file from its beginning and hands on, with their position, the runs of pages that hold
+/// anything. A run is [`CHUNK`] bytes at most, and begins with a page.
+fn for_runs(file: &mut File, mut take: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
+    let length = file.seek(SeekFrom::End(0))?;
     let mut buffer = vec![0; CHUNK];
     let mut position = 0;
-    while let Some(data) = next_data(from, position, length)? {
-        from.seek(SeekFrom::Start(data.start))?;
-        position = data.start;
+    while let Some(data) = next_data(file, position, length)? {
+        // Where data begins in the middle of a page, the page begins with zeros.
+        position = data.start - data.start % PAGE as u64;
+        file.seek(SeekFrom::Start(position))?;
         while position < data.end {
             let wanted = usize::try_from(data.end - position)
                 .unwrap_or(CHUNK)
                 .min(CHUNK);
-            from.read_exact(&mut buffer[..wanted])?;
-            write_pages(to, position, &buffer[..wanted])?;
+            file.read_exact(&mut buffer[..wanted])?;
+            runs_of(position, &buffer[..wanted], &mut take)?;
             position += wanted as u64;
         }
     }
-    Ok(length)
+    Ok(())
 }
 
-/// Writes the runs of pages that hold anything.
-fn write_pages(to: &mut File, at: u64, bytes: &[u8]) -> io::Result<()> {
+/// The runs of pages in these bytes, which stand at a page's beginning.
+fn runs_of(
+    at: u64,
+    bytes: &[u8],
+    mut take: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let is_zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
     let mut begun = None;
     let pages = bytes.chunks(PAGE).enumerate();
@@ -40,8 +72,7 @@ fn write_pages(to: &mut File, at: u64, bytes: &[u8]) -> io::Result<()> {
         match (begun, zero) {
             (None, false) => begun = Some(offset),
             (Some(start), true) => {
-                to.seek(SeekFrom::Start(at + start as u64))?;
-                to.write_all(&bytes[start..offset])?;
+                take(at + start as u64, &bytes[start..offset])?;
                 begun = None;
             }
             _ => {}
@@ -95,5 +126,20 @@ mod tests {
         to.read_to_end(&mut found).unwrap();
         assert!(wanted == found, "the copy differs");
         assert!(to.metadata().unwrap().blocks() * 512 < 1 << 20);
+    }
+    #[test]
+    fn a_digest_does_not_know_holes_from_zeros_and_tells_moved_pages_apart() {
+        let of = |pages: &[(u64, &[u8])]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.set_len(4 << 20).unwrap();
+            for (page, bytes) in pages {
+                file.write_all_at(bytes, page * PAGE as u64).unwrap();
+            }
+            digest(&mut file).unwrap()
+        };
+        let zeros = vec![0; 2 << 20];
+        assert_eq!(of(&[(7, b"seven")]), of(&[(0, &zeros), (7, b"seven")]));
+        assert_ne!(of(&[(7, b"seven")]), of(&[(8, b"seven")]));
+        assert_ne!(of(&[(7, b"seven")]), of(&[(7, b"sevem")]));
     }
 }

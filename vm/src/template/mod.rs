@@ -6,6 +6,7 @@
 //!   ram                    the guest's memory; every clone maps it privately
 //!   devices                the state of the processors and devices
 //!   durable                there once all of it is known to be on the disk
+//!   digests                what the files hash to, noted later still, for a check that reads them
 //!   working-set            which parts of the memory a start touches, to read them ahead
 //!   used                   changed each time a machine begins with it
 //!   ...                    what the caller keeps beside it
@@ -21,6 +22,7 @@
 //! running machine --Driver::freeze--> Incoming --publish--> Template --Driver::launch--> clones
 //! ```
 
+mod digests;
 mod memory;
 mod store;
 
@@ -35,6 +37,7 @@ use time::OffsetDateTime;
 use crate::store::atomic;
 use crate::store::cache::Formatted;
 
+pub use digests::Checked;
 pub use memory::copy_sparsely;
 pub use store::{Incoming, MOST_AGE, MOST_BYTES, TemplateError, Templates};
 

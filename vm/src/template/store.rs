@@ -50,7 +50,7 @@ pub enum TemplateError {
     },
 }
 
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TemplateError {
+pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TemplateError {
     let path = path.to_owned();
     move |source| TemplateError::Io { what, path, source }
 }

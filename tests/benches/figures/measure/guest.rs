@@ -6,16 +6,16 @@ use std::time::Duration;
 
 /// Stands between the parts of a report.
 const NEXT: &str = "--next--";
-/// Said when a minute begins inside.
+/// Said when the look inside begins.
 pub(crate) const BEGUN: &str = "--begun--";
-/// How long the guest is looked at.
+/// What figures of idle machines are for.
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// Clock ticks of a second in /proc, on every architecture that Linux has (`USER_HZ`).
 const TICKS: f64 = 100.0;
 /// The parent of the kernel's own threads.
 const KTHREADD: u32 = 2;
 
-/// What a minute inside was like.
+/// What a minute inside was like, on average.
 pub(crate) struct Minute {
     /// Interrupts of all kinds, per second.
     pub(crate) interrupts: f64,
@@ -24,16 +24,17 @@ pub(crate) struct Minute {
     pub(crate) seconds: Vec<(String, f64)>,
 }
 
-/// A command that watches the guest for a minute, beginning when it says [`BEGUN`].
-pub(crate) fn watch(coracle: &Coracle, profile: &str) -> Run {
+/// A command that watches the guest for so long, beginning when it says [`BEGUN`].
+pub(crate) fn watch(coracle: &Coracle, profile: &str, length: Duration) -> Run {
     let look = format!("cat /proc/interrupts; echo {NEXT}; cat /proc/[0-9]*/stat 2>/dev/null");
-    let seconds = MINUTE.as_secs();
+    let seconds = length.as_secs();
     let script = format!("{look}; echo {NEXT}; echo {BEGUN}; sleep {seconds}; {look}");
     coracle.coracle(["ssh", "-p", profile, "--", &script])
 }
 
 /// What such a command told.
-pub(crate) fn minute(told: &str) -> Minute {
+pub(crate) fn minute(told: &str, length: Duration) -> Minute {
+    let minutes = length.as_secs_f64() / MINUTE.as_secs_f64();
     let parts: Vec<&str> = told.split(NEXT).collect();
     let [interrupts, processes, interrupts_after, processes_after] = parts[..] else {
         panic!("two looks with two parts each: {told}");
@@ -46,12 +47,12 @@ pub(crate) fn minute(told: &str) -> Minute {
             Some((known, ticks)) if *known == name => *ticks,
             _ => 0.0,
         };
-        *used.entry(name).or_default() += (ticks - earlier) / TICKS;
+        *used.entry(name).or_default() += (ticks - earlier) / TICKS / minutes;
     }
     let mut seconds: Vec<_> = used.into_iter().filter(|(_, used)| *used > 0.0).collect();
     seconds.sort_by(|(_, one), (_, other)| other.total_cmp(one));
     Minute {
-        interrupts: interrupts / MINUTE.as_secs_f64(),
+        interrupts: interrupts / length.as_secs_f64(),
         seconds,
     }
 }

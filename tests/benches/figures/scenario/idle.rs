@@ -16,7 +16,9 @@ const YOUNG: Duration = Duration::from_secs(30);
 const SETTLED: Duration = Duration::from_secs(120);
 /// And again, when asked for.
 const OLD: Duration = Duration::from_secs(600);
-/// What begins or ends the look inside is not a part of the minute.
+/// How long the running one is watched: some work comes every other minute only (collections of garbage).
+const WATCHED: Duration = Duration::from_secs(240);
+/// What begins or ends the look inside is not a part of it.
 const MARGIN: Duration = Duration::from_secs(1);
 /// The host agent ends a moment after its machine.
 const ENDING: Duration = Duration::from_secs(5);
@@ -33,10 +35,12 @@ pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
     if !extent.quick {
         wait_until(begun + SETTLED);
     }
-    let mut inside = guest::watch(coracle, NAME).start();
+    let watched = if extent.quick { MINUTE } else { WATCHED };
+    let mut inside = guest::watch(coracle, NAME, watched).start();
     inside.until_it_says(guest::BEGUN);
-    record.sample("idle.running", cpu_of_a_minute(coracle));
-    let minute = guest::minute(&inside.done().ok().stdout.replace(guest::BEGUN, ""));
+    record.sample("idle.running", cpu_of_a_minute(coracle, watched));
+    let told = inside.done().ok().stdout.replace(guest::BEGUN, "");
+    let minute = guest::minute(&told, watched);
     record.sample("idle.interrupts", minute.interrupts);
     let all = minute.seconds.iter().map(|(_, seconds)| seconds).sum();
     record.sample("idle.guest", all);
@@ -52,7 +56,7 @@ pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
     }
 
     on(coracle, NAME, "pause").ok();
-    record.sample("idle.paused", cpu_of_a_minute(coracle));
+    record.sample("idle.paused", cpu_of_a_minute(coracle, MINUTE));
     on(coracle, NAME, "unpause").ok();
     on(coracle, NAME, "stop").ok();
     wait_until(Instant::now() + ENDING);
@@ -66,9 +70,9 @@ fn memory(record: &mut Record, id: &'static str, pid: u32) {
     record.part(id, "of it the hypervisor's own", private.rest);
 }
 
-/// Seconds of processor time on the host in a minute.
-fn cpu_of_a_minute(coracle: &Coracle) -> f64 {
-    let length = MINUTE - 2 * MARGIN;
+/// Seconds of processor time on the host in a minute, on average of so long.
+fn cpu_of_a_minute(coracle: &Coracle, watched: Duration) -> f64 {
+    let length = watched - 2 * MARGIN;
     wait_until(Instant::now() + MARGIN);
     let (begun, before) = (Instant::now(), cpu_of_all(coracle));
     wait_until(begun + length);

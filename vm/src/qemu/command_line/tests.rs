@@ -103,7 +103,7 @@ fn software_emulation_on_x86() {
 -action reboot=reset,shutdown=poweroff,panic=pause
 -kernel /i/vmlinuz
 -initrd /i/initrd
--append console=ttyS0 tsc=reliable quiet random.trust_cpu=on
+-append console=ttyS0 tsc=reliable maxcpus=1 noreplace-smp quiet random.trust_cpu=on
 -chardev socket,id=qmp,server=on,wait=off,path=/run/dev-0.qmp
 -mon chardev=qmp,mode=control
 -chardev file,id=console,append=on,path=/m/dev/serial.log
@@ -201,7 +201,7 @@ fn what_differs_on_arm() {
         [
             "-machine virt,gic-version=max,memory-backend=mem,suppress-vmdesc=on",
             "-cpu max,pauth-impdef=on",
-            "-append console=ttyAMA0 quiet random.trust_cpu=on",
+            "-append console=ttyAMA0 maxcpus=1 quiet random.trust_cpu=on",
         ]
     );
     assert!(
@@ -228,7 +228,7 @@ fn firmware_boots_without_a_kernel_and_a_console_that_is_named_stays() {
     }
     let text = lines(&own, Accelerator::Tcg, Memory::Anonymous, true);
     assert!(
-        text.contains("-append tsc=reliable console=hvc0 quiet\n"),
+        text.contains("-append tsc=reliable maxcpus=1 noreplace-smp console=hvc0 quiet\n"),
         "{text}"
     );
 }
@@ -248,7 +248,7 @@ fn commas_in_paths_are_doubled_where_qemu_splits_at_them() {
         "append=on,path=/a,,b/serial.log\n",
         "filename=/a,,b/root,,share=on\n",
         "-kernel /a,b/vmlinuz\n",
-        "-append console=ttyS0 tsc=reliable\n",
+        "-append console=ttyS0 tsc=reliable maxcpus=1 noreplace-smp\n",
     ] {
         assert!(text.contains(expected), "{expected} is not in {text}");
     }
