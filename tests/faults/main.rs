@@ -265,7 +265,7 @@ fn a_start_interrupted_at_every_step_says_so_and_a_full_disk_pauses() {
             // The connection ends with the kernel.
             let panic = "ssh -- echo c | sudo tee /proc/sysrq-trigger";
             let panicking = coracle.run(panic).start();
-            start.until_it_says("booting it once more");
+            start.until_it_says("booting it anew");
             drop(panicking);
             start.done().ok();
             coracle.run("status").ok();

@@ -146,6 +146,9 @@ pub(super) fn inside(coracle: &Coracle) {
     assert_eq!(coracle.inside("id -u"), "1000");
     assert_eq!(coracle.inside("sudo id -u"), "0");
     assert_eq!(coracle.inside("hostname"), "coracle");
+    // All that it has, also where only one of them booted.
+    assert_eq!(coracle.inside("nproc"), coracle.inside("nproc --all"));
+    assert_ne!(coracle.inside("nproc"), "1");
     for kubectl in ["kubectl", "sudo kubectl"] {
         let nodes = coracle.inside(&format!("{kubectl} get nodes --no-headers"));
         assert!(nodes.starts_with("coracle "), "{kubectl}: {nodes}");

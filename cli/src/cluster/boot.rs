@@ -129,6 +129,7 @@ pub fn machine_spec(
             kernel: image.kernel(),
             initrd: image.initrd(),
             command_line: KERNEL_COMMAND_LINE.into(),
+            emulated: image.index().emulated_command_line.clone(),
         },
         disks: vec![
             disk(DiskRole::Root, image.root(), DiskFormat::Raw, true, None),

@@ -11,8 +11,8 @@ use coracle_protocol::client::AgentClient;
 use coracle_vm::{MachineLock, Origin};
 use std::time::{Duration, Instant};
 
-/// How often a start boots again after a panic of the kernel. Seen now and then under the
-/// software emulation of QEMU 7.2, where one processor may run code that the other is patching.
+/// How often a start boots again after a panic of the kernel: the software emulation of QEMU before 8.1
+/// may run code on one processor that another is patching. An image keeps most of that from happening.
 const MOST_PANICS: u32 = 2;
 
 /// One start, from a machine that is made to a cluster that is ready.
@@ -41,9 +41,9 @@ impl Run<'_> {
                         return Err(error);
                     }
                     panics += 1;
-                    self.app.progress.warning(
-                        "the machine's kernel panicked while it started; booting it once more",
-                    );
+                    self.app
+                        .progress
+                        .warning("the machine's kernel panicked while it started; booting it anew");
                     boot::switch_off(cluster).await?;
                 }
                 done => return done,

@@ -271,10 +271,20 @@ impl Cluster {
     }
 
     /// The identity that its machine answers to now.
-    pub fn present_identity(&self) -> IdentityFiles {
+    fn present_identity(&self) -> IdentityFiles {
         let passing = self.passing_identity();
         if passing.exists() {
             passing
+        } else {
+            self.identity_files()
+        }
+    }
+
+    /// The identity whose key sshd lets in now: a passing one that only clones share has none.
+    pub fn ssh_identity(&self) -> IdentityFiles {
+        let present = self.present_identity();
+        if present.ssh_key().exists() {
+            present
         } else {
             self.identity_files()
         }

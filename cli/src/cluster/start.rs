@@ -126,7 +126,7 @@ pub async fn start(
         steps: &steps,
         options,
     };
-    let cluster = run.begin(cluster, beginning).await?;
+    let cluster = Box::pin(run.begin(cluster, beginning)).await?;
     if cluster.passing_identity().exists() {
         run.rekey(&cluster).await?;
     }

@@ -17,7 +17,8 @@ use time::OffsetDateTime;
 /// The exit code is 0 when a cluster can be started here, even if something could be better.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Compare every file of the image and of the templates with its digest too
+    /// Read every file of the image, and memory, devices and disk of the templates, and compare them with
+    /// their digests
     #[arg(long)]
     deep: bool,
     /// How to print it
@@ -63,7 +64,7 @@ impl Args {
             "install kubectl, or link coracle under that name",
         ));
         if self.deep {
-            findings.extend(templates(app).await?);
+            findings.extend(templates(app).await);
         }
         findings.extend(clusters(app)?);
         let failed = findings
@@ -190,40 +191,45 @@ async fn image(app: &App, deep: bool) -> Finding {
 }
 
 /// Every template, with all of its files read.
-async fn templates(app: &App) -> Result<Vec<Finding>> {
+async fn templates(app: &App) -> Vec<Finding> {
     let templates = cluster::template::templates(&app.settings);
     let looked = tokio::task::spawn_blocking(move || {
         let found = templates.list(OffsetDateTime::now_utc())?;
-        let checked = found.into_iter().map(|(key, found)| match found {
-            Ok(Some(template)) => (key, template.check_digests()),
-            // It is not used any more.
-            Ok(None) => (key, Ok(Checked::Whole)),
-            Err(error) => (key, Err(error)),
+        let checked = found.into_iter().filter_map(|(key, found)| {
+            let checked = match found {
+                Ok(Some(template)) => template.check_digests(),
+                // Too old: no start uses it, and the next one removes it.
+                Ok(None) => return None,
+                Err(error) => Err(error),
+            };
+            Some((key, checked))
         });
-        Ok(checked.collect::<Vec<_>>())
+        Ok::<_, TemplateError>(checked.collect::<Vec<_>>())
     });
-    let checked: Result<_, TemplateError> = looked.await.map_err(|error| ended_early(&error))?;
-    Ok(checked?
-        .into_iter()
-        .map(|(key, checked)| template(&key, checked))
-        .collect())
+    match looked.await {
+        Ok(Ok(checked)) => checked
+            .into_iter()
+            .map(|(key, checked)| template(&key, checked))
+            .collect(),
+        Ok(Err(error)) => vec![problem("template", &error.into())],
+        Err(error) => vec![problem("template", &ended_early(&error))],
+    }
 }
 
-fn template(key: &TemplateKey, checked: Result<Checked, TemplateError>) -> Finding {
+fn template(key: &TemplateKey, checked: std::result::Result<Checked, TemplateError>) -> Finding {
+    let key = key.short();
     match checked {
-        Ok(Checked::Whole) => ok("template", format!("{} is whole", key.short())),
+        Ok(Checked::Whole) => ok("template", format!("{key} is whole")),
         Ok(Checked::NotNoted) => ok(
             "template",
-            format!(
-                "{} has no digests yet: a cluster that begins with it notes them",
-                key.short()
-            ),
+            format!("{key} cannot be compared: no cluster ran for a minute after it was made"),
         ),
         Err(error) => Finding {
-            check: "template",
             verdict: Verdict::Warning,
-            finding: error.to_string(),
-            help: "`coracle template prune` removes it, and the next start makes another".into(),
+            help:
+                "`coracle template prune` removes all templates, and the next start makes another"
+                    .into(),
+            ..problem("template", &error.into())
         },
     }
 }

@@ -36,7 +36,7 @@ impl Args {
             Error::new(ErrorId::Unsupported, "there is no SSH client on this host")
                 .help("install OpenSSH's client (Debian and Ubuntu: openssh-client)")
         })?;
-        let identity = cluster.present_identity();
+        let identity = cluster.ssh_identity();
         let endpoint = cluster.endpoint();
         let mut command = Command::new(ssh);
         command

@@ -195,7 +195,10 @@ pub async fn serve(settings: &Settings, origin: &Origin, tethered: bool) -> Resu
         let (settings, origin) = (settings.clone(), origin.clone());
         async move {
             if let Err(error) = keep_template(&settings, &origin).await {
-                log(&error.render(settings.profile.as_str()));
+                log(&format!(
+                    "the template may not outlive a loss of power, or cannot be checked: {}",
+                    error.render(settings.profile.as_str())
+                ));
             }
         }
     });
@@ -264,8 +267,8 @@ async fn launch(settings: &Settings, origin: &Origin) -> Result<(AnyDriver, Runn
     Ok((driver, process))
 }
 
-/// Writes a template that was just made to the disk, beside the machine that began with it; later, when
-/// nobody waits for anything, notes what its files hash to.
+/// Writes a template that was just made to the disk, beside the machine that began with it, and notes
+/// later what its files hash to.
 async fn keep_template(settings: &Settings, origin: &Origin) -> Result<()> {
     let Origin::Template(files) = origin else {
         return Ok(());

@@ -155,7 +155,7 @@ pub fn run() -> Result<Infallible, BootError> {
     network::loopback()?;
     network::first_card(&config.network)?;
     for complaint in processors::join_all(Path::new("/sys")) {
-        kernel::complain(&format!("before the processors join: {complaint}"));
+        kernel::complain(&format!("letting all processors join: {complaint}"));
     }
     place_machine_files(&config)?;
     let values = render::values(&config).map_err(|source| table::TableError::Render {

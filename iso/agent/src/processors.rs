@@ -8,7 +8,7 @@
 //! cluster uses.
 //!
 //! ```text
-//! modules loaded --hold_features--> code patched, for good --join--> all processors run
+//! modules loaded --hold hooks, controllers--> code patched, for good --join--> all processors run
 //! ```
 
 use crate::kernel;
@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Chains for all hooks of the packet filter; as long as there is one, a hook's code stays as it is.
+/// Chains for the hooks of the packet filter that clusters use; as long as there is one, a hook's code stays as it is.
 const HOOKS: &str = "/usr/lib/coracle/hooks.nft";
 /// A control group that stays: the first one with these controllers switches their code on.
 const GROUP: &str = "coracle";

@@ -16,7 +16,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Random bytes that are taken at once.
@@ -24,9 +23,9 @@ const MOST_ENTROPY: usize = 256;
 /// Until then the kubelet has fetched new tokens for all pods that ran before: it does so at four
 /// fifths of their hour.
 const FORMER_TOKENS: Duration = Duration::from_secs(65 * 60);
-/// It signs tokens in Secrets with a key that it reads when it starts. With the former key it must not
-/// go on for a moment, and its start is put off until the work that a new machine is given at once is
-/// likely to be done: such Secrets get their tokens then.
+/// The controller that signs tokens in Secrets, with a key that it reads when it starts. It is gone before
+/// anybody is let in, or it would sign with the former key; and its start is put off until the work that a
+/// new machine is given at once is likely to be done: such Secrets get their tokens then.
 const SIGNS_SECRETS: &str = "service-account-tokens";
 const SIGNS_AGAIN: Duration = Duration::from_secs(20);
 
@@ -63,49 +62,34 @@ pub struct Rekey {
 
 impl Rekey {
     /// Takes the identity of `config`; its settings are those of the machine that was copied.
-    pub fn take(
+    pub async fn take(
         &self,
         config: &GuestConfig,
         entropy: &[u8],
-        supervisor: &Arc<Supervisor>,
-        logs: &Arc<Logs>,
+        supervisor: &Supervisor,
+        logs: &Logs,
     ) -> Result<(), RekeyError> {
         reseed(entropy).map_err(RekeyError::Random)?;
         boot::place_ssh_files(&config.ssh)?;
         if let (Some(kubernetes), Some(signer)) = (&config.kubernetes, &self.signer) {
+            if let Err(error) = supervisor.hold(SIGNS_SECRETS, SIGNS_AGAIN).await {
+                logs.note(&format!("cannot hold {SIGNS_SECRETS}: {error}"));
+            }
             let keys = &kubernetes.identity;
             pki::place_identity(&self.pki, keys)?;
             let former =
                 signer.replace(&keys.service_account_key, &keys.service_account_public_key)?;
             if let Some(former) = former {
-                self.follow_up(signer, former, supervisor, logs);
+                let signer = signer.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(FORMER_TOKENS).await;
+                    signer.forget(&former);
+                });
             }
         }
         self.identity.replace(&config.agent)?;
         logs.note("took another identity");
         Ok(())
-    }
-
-    /// What can wait.
-    fn follow_up(
-        &self,
-        signer: &Signer,
-        former: String,
-        supervisor: &Arc<Supervisor>,
-        logs: &Arc<Logs>,
-    ) {
-        let (supervisor, logs) = (Arc::clone(supervisor), Arc::clone(logs));
-        tokio::spawn(async move {
-            let restarted = supervisor.restart_after(SIGNS_SECRETS, SIGNS_AGAIN).await;
-            if let Err(error) = restarted {
-                logs.note(&format!("no tokens for Secrets: {error}"));
-            }
-        });
-        let signer = signer.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(FORMER_TOKENS).await;
-            signer.forget(&former);
-        });
     }
 }
 

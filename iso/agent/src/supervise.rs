@@ -9,7 +9,7 @@
 //!                                          over |  v                      v
 //!                                              BACKING_OFF <--------------+--one-shot, 0--> DONE
 //!
-//! any --restart_after--> DONE --pause over--> STARTING
+//! any but WAITING --hold--> DONE --pause is over--> STARTING
 //! ```
 //!
 //! All tasks write one table of states, which everybody else watches.
@@ -53,8 +53,9 @@ pub enum RestartError {
 }
 
 enum Order {
-    /// To be stopped, and started again after the pause.
-    Restart(Duration, oneshot::Sender<Result<(), String>>),
+    Restart(oneshot::Sender<Result<(), String>>),
+    /// Not to run until the pause is over.
+    Hold(Duration, oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -137,23 +138,32 @@ impl Supervisor {
 
     /// Restarts one; returns when its new process runs.
     pub async fn restart(&self, name: &str) -> Result<(), RestartError> {
-        self.restart_after(name, Duration::ZERO).await
-    }
-
-    /// Stops one at once, and starts it again after the pause; returns when its new process runs.
-    pub async fn restart_after(&self, name: &str, pause: Duration) -> Result<(), RestartError> {
-        let row = self.rows.iter().find(|row| row.name == name);
-        let row = row.ok_or_else(|| RestartError::Unknown(name.to_owned()))?;
+        let row = self.row(name)?;
         let (done, answer) = oneshot::channel();
         let stopping = |_| RestartError::Stopping;
         row.orders
-            .send(Order::Restart(pause, done))
+            .send(Order::Restart(done))
             .await
             .map_err(|_| RestartError::Stopping)?;
         answer
             .await
             .map_err(stopping)?
             .map_err(RestartError::Failed)
+    }
+
+    /// Stops one, and returns when its process is gone. It is started again when the pause is over, or by
+    /// a restart.
+    pub async fn hold(&self, name: &str, pause: Duration) -> Result<(), RestartError> {
+        let (done, answer) = oneshot::channel();
+        let orders = &self.row(name)?.orders;
+        let sent = orders.send(Order::Hold(pause, done)).await;
+        sent.map_err(|_| RestartError::Stopping)?;
+        answer.await.map_err(|_| RestartError::Stopping)
+    }
+
+    fn row(&self, name: &str) -> Result<&Handle, RestartError> {
+        let row = self.rows.iter().find(|row| row.name == name);
+        row.ok_or_else(|| RestartError::Unknown(name.to_owned()))
     }
 
     /// Stops for good those whose order is in the range, low orders first; those of one order
@@ -191,10 +201,21 @@ struct Task {
 enum End {
     /// By itself.
     Exit(Exit),
-    /// Because it was to be restarted after a pause; the answer waits for the new process.
-    Restart(Duration, oneshot::Sender<Result<(), String>>),
+    /// Because it was to be restarted; the answer waits for the new process.
+    Restart(oneshot::Sender<Result<(), String>>),
+    /// Because it was not to run for a while.
+    Hold(Duration, oneshot::Sender<()>),
     /// Because it was to be stopped.
     Stop(oneshot::Sender<()>),
+}
+
+/// How a time without a process ended.
+enum Rest {
+    Over,
+    Restart(oneshot::Sender<Result<(), String>>),
+    Stop(oneshot::Sender<()>),
+    /// Nobody can give orders any more.
+    Abandoned,
 }
 
 impl Task {
@@ -228,42 +249,38 @@ impl Task {
             };
             match end {
                 End::Stop(done) => return self.stopped(done),
-                End::Restart(pause, answer) => {
+                End::Restart(answer) => {
                     waiting = Some(answer);
                     back_off = BACK_OFF.0;
-                    if !pause.is_zero() {
-                        // On purpose: whoever waits for all components need not wait for this.
-                        let until = format!("starts again in {} s", pause.as_secs());
-                        self.set(ComponentState::Done, 0, &until);
-                        tokio::select! {
-                            () = tokio::time::sleep(pause) => {}
-                            order = self.orders.recv() => match order {
-                                Some(Order::Restart(_, answer)) => waiting = Some(answer),
-                                Some(Order::Stop(done)) => return self.stopped(done),
-                                None => return,
-                            }
-                        }
+                }
+                End::Hold(pause, gone) => {
+                    back_off = BACK_OFF.0;
+                    let _ = gone.send(());
+                    self.held(pause);
+                    match self.rest(pause).await {
+                        Rest::Over => {}
+                        Rest::Restart(answer) => waiting = Some(answer),
+                        Rest::Stop(done) => return self.stopped(done),
+                        Rest::Abandoned => return,
                     }
                 }
                 End::Exit(Exit::Status(0)) if self.component.row.one_shot => {
                     self.set(ComponentState::Done, 0, "");
-                    match self.orders.recv().await {
-                        Some(Order::Restart(_, answer)) => waiting = Some(answer),
-                        Some(Order::Stop(done)) => return self.stopped(done),
-                        None => return,
+                    match self.rest(Duration::MAX).await {
+                        Rest::Over | Rest::Abandoned => return,
+                        Rest::Restart(answer) => waiting = Some(answer),
+                        Rest::Stop(done) => return self.stopped(done),
                     }
                 }
                 End::Exit(_) => {
                     if began.elapsed() > SETTLED {
                         back_off = BACK_OFF.0;
                     }
-                    tokio::select! {
-                        () = tokio::time::sleep(back_off) => {}
-                        order = self.orders.recv() => match order {
-                            Some(Order::Restart(_, answer)) => waiting = Some(answer),
-                            Some(Order::Stop(done)) => return self.stopped(done),
-                            None => return,
-                        }
+                    match self.rest(back_off).await {
+                        Rest::Over => {}
+                        Rest::Restart(answer) => waiting = Some(answer),
+                        Rest::Stop(done) => return self.stopped(done),
+                        Rest::Abandoned => return,
                     }
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
@@ -274,25 +291,55 @@ impl Task {
         }
     }
 
+    /// Without a process until the time is over or an order comes. To be held meanwhile lasts from then on.
+    async fn rest(&mut self, time: Duration) -> Rest {
+        let mut time = time;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(time) => return Rest::Over,
+                order = self.orders.recv() => match order {
+                    Some(Order::Restart(answer)) => return Rest::Restart(answer),
+                    Some(Order::Stop(done)) => return Rest::Stop(done),
+                    Some(Order::Hold(pause, gone)) => {
+                        let _ = gone.send(());
+                        self.held(pause);
+                        time = pause;
+                    }
+                    None => return Rest::Abandoned,
+                }
+            }
+        }
+    }
+
+    /// On purpose: whoever waits for all components need not wait for this one.
+    fn held(&self, pause: Duration) {
+        let until = format!("starts again in {} s", pause.as_secs());
+        self.set(ComponentState::Done, 0, &until);
+    }
+
     /// Waits until all it comes after are ready. A restart ordered meanwhile starts it at once.
     async fn wait_for_others(
         &mut self,
     ) -> Result<Option<oneshot::Sender<Result<(), String>>>, oneshot::Sender<()>> {
         let after = self.component.row.after.clone();
         let mut table = self.shared.table.subscribe();
-        let others = table.wait_for(|table| {
+        let are_ready = |table: &Vec<api::Component>| {
             after.iter().all(|name| {
                 table
                     .iter()
                     .any(|one| one.name == *name && one.ready_at_uptime_millis > 0)
             })
-        });
-        tokio::select! {
-            _ = others => Ok(None),
-            order = self.orders.recv() => match order {
-                Some(Order::Stop(done)) => Err(done),
-                Some(Order::Restart(_, answer)) => Ok(Some(answer)),
-                None => Ok(None),
+        };
+        loop {
+            tokio::select! {
+                _ = table.wait_for(are_ready) => return Ok(None),
+                order = self.orders.recv() => match order {
+                    Some(Order::Stop(done)) => return Err(done),
+                    Some(Order::Restart(answer)) => return Ok(Some(answer)),
+                    // It does not run, and waits for longer than that.
+                    Some(Order::Hold(_, gone)) => drop(gone.send(())),
+                    None => return Ok(None),
+                }
             }
         }
     }
@@ -361,7 +408,8 @@ impl Task {
         let grace = Duration::from_secs(self.component.row.stop_grace.into());
         stop(&mut child, grace).await;
         match order {
-            Some(Order::Restart(pause, answer)) => End::Restart(pause, answer),
+            Some(Order::Restart(answer)) => End::Restart(answer),
+            Some(Order::Hold(pause, gone)) => End::Hold(pause, gone),
             Some(Order::Stop(done)) => End::Stop(done),
             None => End::Stop(oneshot::channel().0),
         }

@@ -4,6 +4,7 @@
 
 mod support;
 
+use coracle_agent::supervise::RestartError;
 use coracle_protocol::api::{Component, ComponentState, PowerAction};
 use coracle_protocol::client::AgentError;
 use std::time::Duration;
@@ -151,6 +152,38 @@ async fn a_restart_gives_another_process() {
     assert!(after.pid != before && after.pid != 0 && after.restarts == 1);
     let unknown = client.restart_component("two").await;
     assert!(matches!(unknown, Err(AgentError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn one_that_is_held_is_gone_at_once_and_comes_back_by_itself_or_on_demand() {
+    let rows = row("one", "exec sleep 1000", "{ probe = \"started\" }", "");
+    let agent = TestAgent::start(&rows).await;
+    let client = agent.client().await;
+    client.wait_ready(|_| (), LIMIT_OF_A_TEST).await.unwrap();
+    let supervisor = &agent.agent.supervisor;
+    let runs = |pid: u32| std::path::Path::new(&format!("/proc/{pid}/exe")).exists();
+
+    let before = component(&agent, "one").pid;
+    let pause = Duration::from_secs(2);
+    supervisor.hold("one", pause).await.unwrap();
+    assert!(!runs(before));
+    // Held once more meanwhile, it is from then on; and nobody need wait for it.
+    supervisor.hold("one", pause).await.unwrap();
+    let held = component(&agent, "one");
+    assert_eq!(held.state(), ComponentState::Done);
+    assert_eq!((held.pid, held.detail.as_str()), (0, "starts again in 2 s"));
+    client.wait_ready(|_| (), LIMIT_OF_A_TEST).await.unwrap();
+    until("it is back", || component(&agent, "one").pid != 0).await;
+
+    supervisor.hold("one", LIMIT_OF_A_TEST * 10).await.unwrap();
+    client.restart_component("one").await.unwrap();
+    let back = component(&agent, "one");
+    assert!(
+        back.pid != 0 && runs(back.pid) && back.restarts == 2,
+        "{back:?}"
+    );
+    let unknown = supervisor.hold("two", pause).await;
+    assert_eq!(unknown, Err(RestartError::Unknown("two".into())));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::files::write_atomic;
 use crate::images::{FORMAT, INDEX_FILE, Image, ImageIndex, Part, Role};
-use crate::{BuildObserver, Digest, HostPlatform, Step};
+use crate::{Arch, BuildObserver, Digest, HostPlatform, Step};
 use std::fs;
 use std::time::SystemTime;
 
@@ -232,6 +232,7 @@ impl Parts {
             format: FORMAT,
             arch: options.arch,
             default_kubernetes,
+            emulated_command_line: emulated_command_line(options.arch).into(),
             parts,
         };
         let bytes = index
@@ -284,5 +285,13 @@ impl Parts {
             }
             Ok(())
         })
+    }
+}
+/// One processor boots, and the agent lets the others join: its module `processors` says why. The
+/// kernel is not to patch itself for one processor, and back for several.
+fn emulated_command_line(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Amd64 => "maxcpus=1 noreplace-smp",
+        Arch::Arm64 => "maxcpus=1",
     }
 }

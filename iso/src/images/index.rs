@@ -19,6 +19,9 @@ pub struct ImageIndex {
     pub arch: Arch,
     /// The Kubernetes version of new machines, such as `v1.37.2`; one of the layers.
     pub default_kubernetes: String,
+    /// Words for the kernel of a machine on emulated processors, for which the agent inside is made.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub emulated_command_line: String,
     /// Every file but the index itself, ordered by file name.
     pub parts: Vec<Part>,
 }
@@ -151,6 +154,7 @@ pub(crate) mod tests {
             format: FORMAT,
             arch: Arch::Amd64,
             default_kubernetes: version.clone(),
+            emulated_command_line: "maxcpus=1".into(),
             parts: vec![
                 part("initrd", b"initrd", Role::Initrd),
                 part(

@@ -171,6 +171,7 @@ fn boot(line: &mut Line, invocation: &Invocation<'_>) {
         kernel,
         initrd,
         command_line,
+        emulated,
     } = &spec.boot
     else {
         return;
@@ -185,16 +186,14 @@ fn boot(line: &mut Line, invocation: &Invocation<'_>) {
         Architecture::X86_64 => "console=ttyS0",
         Architecture::Aarch64 => "console=ttyAMA0",
     };
-    let emulated = match (invocation.accelerator, spec.architecture) {
+    let (clock, emulated) = match (invocation.accelerator, spec.architecture) {
         // Emulated processors read one and the same counter. Linux does not believe that of several
         // processors that are not Intel's, and would ask an emulated timer for each look at the time.
-        // One processor boots, and the agent lets the others join: iso/agent/src/processors.rs says
-        // why. The kernel is not to patch itself for one processor, and back for several.
-        (Accelerator::Tcg, Architecture::X86_64) => "tsc=reliable maxcpus=1 noreplace-smp",
-        (Accelerator::Tcg, Architecture::Aarch64) => "maxcpus=1",
-        _ => "",
+        (Accelerator::Tcg, Architecture::X86_64) => ("tsc=reliable", emulated.as_str()),
+        (Accelerator::Tcg, Architecture::Aarch64) => ("", emulated.as_str()),
+        _ => ("", ""),
     };
-    let words = [console, emulated, command_line].map(str::trim);
+    let words = [console, clock, emulated, command_line].map(str::trim);
     let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
     line.add("-append", words.join(" "));
 }

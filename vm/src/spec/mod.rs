@@ -89,6 +89,9 @@ pub enum Boot {
         initrd: PathBuf,
         /// The kernel's command line, without a console: the driver adds its own.
         command_line: String,
+        /// Further words for it where the processors are emulated by software.
+        #[serde(default)]
+        emulated: String,
     },
     /// The machine's firmware looks for something to start on the disks.
     Firmware,

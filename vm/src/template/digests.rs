@@ -1,21 +1,25 @@
-//! What the files of a template hash to, noted beside them when all of it is on the disk: a start has no
+//! What the files of a template hash to, noted beside them a while after they were made: a start has no
 //! time to read them, and a check can tell later whether the disk gives back what it was given.
 //!
 //! ```text
-//! durable template --note--> digests: a line for each file, "HEX  NAME"
-//!                               |
-//! the files as they are now --check--> Checked
+//! durable template, in the boot of the host that made it --note_digests--> digests.json
+//!                                                                             |
+//! the files as they are now -------------------check_digests-----------------+--> Checked
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::store::{TemplateError, failed};
-use super::{DEVICES, RAM, Template, memory};
-use crate::store::atomic;
+use serde::{Deserialize, Serialize};
 
-const DIGESTS: &str = "digests";
-/// The line of the frozen disk, which is elsewhere.
+use super::store::{TemplateError, failed};
+use super::{DEVICES, RAM, Template, TemplateRecord, sparse};
+use crate::host::boot_id;
+use crate::store::cache::{self, Formatted};
+
+const DIGESTS: &str = "digests.json";
+/// The frozen disk, which is in another folder.
 const DISK: &str = "disk";
 
 /// What a check of a template's files came to.
@@ -23,41 +27,67 @@ const DISK: &str = "disk";
 pub enum Checked {
     /// All are what they were.
     Whole,
-    /// Nobody has noted yet what they are.
+    /// Nobody has noted what they were.
     NotNoted,
 }
 
+/// What is noted: the hash of each file by its name.
+#[derive(Debug, Serialize, Deserialize)]
+struct Digests {
+    format: u32,
+    files: BTreeMap<String, String>,
+}
+
+impl Formatted for Digests {
+    const FORMAT: u32 = 1;
+
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
 impl Template {
-    /// Notes what its files hash to, once. Blocks: reads all that they hold.
+    /// Notes what its files hash to, once, and only in the boot of the host in which it was made: what a
+    /// disk gives back later may be damaged already. Blocks: reads all that they hold.
     pub fn note_digests(&self) -> Result<(), TemplateError> {
         let path = self.folder.join(DIGESTS);
-        if path.exists() {
+        if path.exists() || boot_id().as_deref() != Some(&self.record.boot_id) {
             return Ok(());
         }
-        let mut text = String::new();
+        let mut files = BTreeMap::new();
         for (name, file) in self.hashed() {
-            text.push_str(&format!("{}  {name}\n", digest(&file)?));
+            files.insert(name.to_owned(), digest(&file)?);
         }
-        atomic::write(&path, text.as_bytes()).map_err(failed("write", &path))
+        // Another may have been made under the same key meanwhile.
+        let now = cache::read::<TemplateRecord>(&self.folder, super::store::RECORD);
+        if !matches!(now, Ok(Some(record)) if record == self.record) {
+            return Ok(());
+        }
+        let format = Digests::FORMAT;
+        let written = cache::write(&self.folder, DIGESTS, &Digests { format, files });
+        written.map_err(failed("write", &path))
     }
 
     /// Compares its files with what was noted. Blocks: reads all that they hold.
     pub fn check_digests(&self) -> Result<Checked, TemplateError> {
-        let path = self.folder.join(DIGESTS);
-        let noted = match std::fs::read_to_string(&path) {
-            Ok(noted) => noted,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Checked::NotNoted);
-            }
-            Err(error) => return Err(failed("read", &path)(error)),
+        let unusable = |reason| TemplateError::Unusable {
+            key: self.key.clone(),
+            reason,
         };
+        if !self.folder.join(DIGESTS).exists() {
+            return Ok(Checked::NotNoted);
+        }
+        let noted = cache::read::<Digests>(&self.folder, DIGESTS).map_err(unusable)?;
+        let noted = noted.map(|noted| noted.files).unwrap_or_default();
         for (name, file) in self.hashed() {
-            let line = format!("{}  {name}", digest(&file)?);
-            if !noted.lines().any(|noted| noted == line) {
-                return Err(TemplateError::Unusable {
-                    key: self.key.clone(),
-                    reason: format!("{} is not what was written", file.display()),
-                });
+            if noted.get(name) != Some(&digest(&file)?) {
+                let file = file.display();
+                return Err(unusable(match name {
+                    DISK => format!(
+                        "{file} is not what was written; clusters that began with it may be damaged"
+                    ),
+                    _ => format!("{file} is not what was written"),
+                }));
             }
         }
         Ok(Checked::Whole)
@@ -75,6 +105,6 @@ impl Template {
 
 fn digest(path: &Path) -> Result<String, TemplateError> {
     File::open(path)
-        .and_then(|mut file| memory::digest(&mut file))
+        .and_then(|mut file| sparse::digest(&mut file))
         .map_err(failed("read", path))
 }

@@ -6,7 +6,7 @@
 //!   ram                    the guest's memory; every clone maps it privately
 //!   devices                the state of the processors and devices
 //!   durable                there once all of it is known to be on the disk
-//!   digests                what the files hash to, noted later still, for a check that reads them
+//!   digests.json           what the files hash to, noted later still, for a check that reads them (format 1)
 //!   working-set            which parts of the memory a start touches, to read them ahead
 //!   used                   changed each time a machine begins with it
 //!   ...                    what the caller keeps beside it
@@ -23,7 +23,7 @@
 //! ```
 
 mod digests;
-mod memory;
+mod sparse;
 mod store;
 
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ use crate::store::atomic;
 use crate::store::cache::Formatted;
 
 pub use digests::Checked;
-pub use memory::copy_sparsely;
+pub use sparse::copy_sparsely;
 pub use store::{Incoming, MOST_AGE, MOST_BYTES, TemplateError, Templates};
 
 /// The version of `template.json` that this program writes and reads.

@@ -20,7 +20,7 @@ pub const MOST_BYTES: u64 = 10 << 30;
 const MANY_REFUSALS: usize = 2;
 /// How long a template may take to be made before what is left of it counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(3600);
-const RECORD: &str = "template.json";
+pub(super) const RECORD: &str = "template.json";
 const BAKING: &str = ".baking-";
 const REFUSED: &str = ".refused-";
 /// Its time of change is when the template was last used.
@@ -306,7 +306,7 @@ impl Template {
 mod tests {
     use super::*;
     use crate::host::boot_id;
-    use crate::template::FORMAT;
+    use crate::template::{Checked, FORMAT};
     use std::collections::BTreeMap;
 
     /// A template of half a mebibyte.
@@ -391,6 +391,32 @@ mod tests {
         assert!(why().contains("is missing"));
         assert_eq!(templates.sweep(now, MOST_BYTES).unwrap(), 1);
         assert!(templates.find(&made.key, now).unwrap().is_none());
+    }
+
+    #[test]
+    fn digests_are_noted_in_the_boot_that_made_it_and_tell_damage() {
+        let (_home, templates, disk) = fresh();
+        let made = add(&templates, &disk, "one");
+        let mut later = made.clone();
+        later.record.boot_id = "a later boot".to_owned();
+        later.note_digests().unwrap();
+        assert_eq!(made.check_digests().unwrap(), Checked::NotNoted);
+        // One that is not there any more, but another of its key.
+        let mut former = made.clone();
+        former.record.created -= Duration::from_secs(1);
+        former.note_digests().unwrap();
+        assert_eq!(made.check_digests().unwrap(), Checked::NotNoted);
+        made.note_digests().unwrap();
+        assert_eq!(made.check_digests().unwrap(), Checked::Whole);
+        atomic::write(&disk, b"other").unwrap();
+        let error = made.check_digests().unwrap_err().to_string();
+        assert!(error.contains("clusters that began with it"), "{error}");
+        atomic::write(&disk, b"").unwrap();
+        let mut ram = vec![1; 512 << 10];
+        ram[70_000] = 2;
+        atomic::write(&made.files().ram, &ram).unwrap();
+        let error = made.check_digests().unwrap_err().to_string();
+        assert!(error.contains("ram is not what was written"), "{error}");
     }
 
     #[test]

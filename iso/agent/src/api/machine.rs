@@ -94,6 +94,7 @@ impl Service for Machine {
         agent
             .rekey
             .take(&config, &request.entropy, &agent.supervisor, &agent.logs)
+            .await
             .map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(RekeyReply {}))
     }

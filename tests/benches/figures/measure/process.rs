@@ -3,10 +3,11 @@
 use coracle_tests::{Coracle, cpu_seconds};
 use std::path::Path;
 
-/// Memory that a process shares with nobody, in MB.
+/// Memory that a process has of its own, in MB: files that are only mapped are the page cache's, also where
+/// nobody else maps them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Private {
-    /// The guest's memory: pages of the file `ram` that it changed, and those only it has read.
+    /// The guest's memory: pages of the file `ram` that it changed.
     pub(crate) guest: f64,
     /// All else: the hypervisor's own.
     pub(crate) rest: f64,
@@ -27,7 +28,7 @@ impl Private {
                 is_guest = path
                     .and_then(Path::file_name)
                     .is_some_and(|name| name == "ram");
-            } else if first.starts_with("Private_") && first != "Private_Hugetlb:" {
+            } else if ["Anonymous:", "Swap:"].contains(&first) {
                 let kib: f64 = words
                     .next()
                     .and_then(|word| word.parse().ok())

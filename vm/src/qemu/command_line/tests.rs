@@ -29,6 +29,7 @@ fn spec() -> MachineSpec {
             kernel: "/i/vmlinuz".into(),
             initrd: "/i/initrd".into(),
             command_line: "quiet random.trust_cpu=on".to_owned(),
+            emulated: "maxcpus=1".to_owned(),
         },
         disks: vec![
             disk(DiskRole::Root, "/i/root.erofs", DiskFormat::Raw, true),
@@ -103,7 +104,7 @@ fn software_emulation_on_x86() {
 -action reboot=reset,shutdown=poweroff,panic=pause
 -kernel /i/vmlinuz
 -initrd /i/initrd
--append console=ttyS0 tsc=reliable maxcpus=1 noreplace-smp quiet random.trust_cpu=on
+-append console=ttyS0 tsc=reliable maxcpus=1 quiet random.trust_cpu=on
 -chardev socket,id=qmp,server=on,wait=off,path=/run/dev-0.qmp
 -mon chardev=qmp,mode=control
 -chardev file,id=console,append=on,path=/m/dev/serial.log
@@ -228,7 +229,7 @@ fn firmware_boots_without_a_kernel_and_a_console_that_is_named_stays() {
     }
     let text = lines(&own, Accelerator::Tcg, Memory::Anonymous, true);
     assert!(
-        text.contains("-append tsc=reliable maxcpus=1 noreplace-smp console=hvc0 quiet\n"),
+        text.contains("-append tsc=reliable maxcpus=1 console=hvc0 quiet\n"),
         "{text}"
     );
 }
@@ -242,13 +243,14 @@ fn commas_in_paths_are_doubled_where_qemu_splits_at_them() {
         kernel: "/a,b/vmlinuz".into(),
         initrd: "/a,b/initrd".into(),
         command_line: String::new(),
+        emulated: String::new(),
     };
     let text = lines(&odd, Accelerator::Tcg, Memory::Anonymous, true);
     for expected in [
         "append=on,path=/a,,b/serial.log\n",
         "filename=/a,,b/root,,share=on\n",
         "-kernel /a,b/vmlinuz\n",
-        "-append console=ttyS0 tsc=reliable maxcpus=1 noreplace-smp\n",
+        "-append console=ttyS0 tsc=reliable\n",
     ] {
         assert!(text.contains(expected), "{expected} is not in {text}");
     }

@@ -1,4 +1,5 @@
-//! Copying and hashing a guest's memory: most of it was never touched, and much of the rest is zero.
+//! Copying and hashing files that are mostly holes: of a guest's memory most was never touched, and much
+//! of the rest is zero.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -43,13 +44,12 @@ fn for_runs(file: &mut File, mut take: impl FnMut(u64, &[u8]) -> io::Result<()>)
     let mut buffer = vec![0; CHUNK];
     let mut position = 0;
     while let Some(data) = next_data(file, position, length)? {
-        // Where data begins in the middle of a page, the page begins with zeros.
+        // Whole pages, also where the file system's blocks are smaller.
         position = data.start - data.start % PAGE as u64;
+        let end = data.end.next_multiple_of(PAGE as u64).min(length);
         file.seek(SeekFrom::Start(position))?;
-        while position < data.end {
-            let wanted = usize::try_from(data.end - position)
-                .unwrap_or(CHUNK)
-                .min(CHUNK);
+        while position < end {
+            let wanted = usize::try_from(end - position).unwrap_or(CHUNK).min(CHUNK);
             file.read_exact(&mut buffer[..wanted])?;
             runs_of(position, &buffer[..wanted], &mut take)?;
             position += wanted as u64;
