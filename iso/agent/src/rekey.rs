@@ -23,9 +23,9 @@ const MOST_ENTROPY: usize = 256;
 /// Until then the kubelet has fetched new tokens for all pods that ran before: it does so at four
 /// fifths of their hour.
 const FORMER_TOKENS: Duration = Duration::from_secs(65 * 60);
-/// The controller that signs tokens in Secrets, with a key that it reads when it starts. It is gone before
-/// anybody is let in, or it would sign with the former key; and its start is put off until the work that a
-/// new machine is given at once is likely to be done: such Secrets get their tokens then.
+/// The controller that signs tokens in Secrets, with a key that it reads when it starts. It stands still
+/// before anybody is let in, or it would sign with the former key; and another takes its place when the
+/// work that a new machine is given at once is likely to be done: such Secrets get their tokens then.
 const SIGNS_SECRETS: &str = "service-account-tokens";
 const SIGNS_AGAIN: Duration = Duration::from_secs(20);
 

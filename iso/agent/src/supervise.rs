@@ -9,7 +9,7 @@
 //!                                          over |  v                      v
 //!                                              BACKING_OFF <--------------+--one-shot, 0--> DONE
 //!
-//! any but WAITING --hold--> DONE --pause is over--> STARTING
+//! any but WAITING --hold--> DONE, stands still --pause is over--> STARTING anew
 //! ```
 //!
 //! All tasks write one table of states, which everybody else watches.
@@ -21,6 +21,7 @@ use crate::readiness::Probe;
 use crate::table::{Component, Ready};
 use coracle_protocol::api::{self, ComponentState};
 use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -38,6 +39,9 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fr
 /// A component that ran this long begins anew with the first pause.
 const SETTLED: Duration = Duration::from_secs(60);
 
+/// How long the threads of a process may take to stop where they are; beyond that it is killed.
+const STANDS_STILL: Duration = Duration::from_secs(1);
+
 /// Why a component was not restarted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RestartError {
@@ -54,7 +58,7 @@ pub enum RestartError {
 
 enum Order {
     Restart(oneshot::Sender<Result<(), String>>),
-    /// Not to run until the pause is over.
+    /// To stand still until the pause is over, and to begin anew then.
     Hold(Duration, oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
@@ -151,8 +155,8 @@ impl Supervisor {
             .map_err(RestartError::Failed)
     }
 
-    /// Stops one, and returns when its process is gone. It is started again when the pause is over, or by
-    /// a restart.
+    /// Stops one as it stands (SIGSTOP), and returns when not one of its threads runs: that takes a moment,
+    /// where an end takes many. When the pause is over, or by a restart, another process takes its place.
     pub async fn hold(&self, name: &str, pause: Duration) -> Result<(), RestartError> {
         let (done, answer) = oneshot::channel();
         let orders = &self.row(name)?.orders;
@@ -203,8 +207,8 @@ enum End {
     Exit(Exit),
     /// Because it was to be restarted; the answer waits for the new process.
     Restart(oneshot::Sender<Result<(), String>>),
-    /// Because it was not to run for a while.
-    Hold(Duration, oneshot::Sender<()>),
+    /// Because it is to stand still for a while; without a process, if that had to be killed.
+    Hold(Option<Child>, Duration, oneshot::Sender<()>),
     /// Because it was to be stopped.
     Stop(oneshot::Sender<()>),
 }
@@ -253,11 +257,15 @@ impl Task {
                     waiting = Some(answer);
                     back_off = BACK_OFF.0;
                 }
-                End::Hold(pause, gone) => {
+                End::Hold(mut child, pause, held) => {
                     back_off = BACK_OFF.0;
-                    let _ = gone.send(());
+                    let _ = held.send(());
                     self.held(pause);
-                    match self.rest(pause).await {
+                    let rest = self.rest(pause).await;
+                    if let Some(child) = &mut child {
+                        stop(child, Duration::ZERO).await;
+                    }
+                    match rest {
                         Rest::Over => {}
                         Rest::Restart(answer) => waiting = Some(answer),
                         Rest::Stop(done) => return self.stopped(done),
@@ -300,8 +308,8 @@ impl Task {
                 order = self.orders.recv() => match order {
                     Some(Order::Restart(answer)) => return Rest::Restart(answer),
                     Some(Order::Stop(done)) => return Rest::Stop(done),
-                    Some(Order::Hold(pause, gone)) => {
-                        let _ = gone.send(());
+                    Some(Order::Hold(pause, held)) => {
+                        let _ = held.send(());
                         self.held(pause);
                         time = pause;
                     }
@@ -337,7 +345,7 @@ impl Task {
                     Some(Order::Stop(done)) => return Err(done),
                     Some(Order::Restart(answer)) => return Ok(Some(answer)),
                     // It does not run, and waits for longer than that.
-                    Some(Order::Hold(_, gone)) => drop(gone.send(())),
+                    Some(Order::Hold(_, held)) => drop(held.send(())),
                     None => return Ok(None),
                 }
             }
@@ -405,13 +413,19 @@ impl Task {
                 order = self.orders.recv() => break order,
             }
         };
+        if let Some(Order::Hold(pause, held)) = order {
+            let stands = stand_still(child.pid).await;
+            if !stands {
+                stop(&mut child, Duration::ZERO).await;
+            }
+            return End::Hold(stands.then_some(child), pause, held);
+        }
         let grace = Duration::from_secs(self.component.row.stop_grace.into());
         stop(&mut child, grace).await;
         match order {
             Some(Order::Restart(answer)) => End::Restart(answer),
-            Some(Order::Hold(pause, gone)) => End::Hold(pause, gone),
             Some(Order::Stop(done)) => End::Stop(done),
-            None => End::Stop(oneshot::channel().0),
+            Some(Order::Hold(..)) | None => End::Stop(oneshot::channel().0),
         }
     }
 
@@ -453,6 +467,28 @@ async fn until_ready(shared: Shared, index: usize, ready: Ready) {
         }
         tokio::time::sleep(ASK).await;
     }
+}
+
+/// Whether all threads of a process have stopped where they are, within [`STANDS_STILL`].
+async fn stand_still(pid: Pid) -> bool {
+    let _ = nix::sys::signal::kill(pid, Signal::SIGSTOP);
+    let stopped = async {
+        while !has_stopped(pid) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(STANDS_STILL, stopped).await.is_ok()
+}
+
+/// Whether the kernel says so of each thread (proc(5), the third field of stat).
+fn has_stopped(pid: Pid) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    threads.into_iter().flatten().flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]);
+        // A thread that ended meanwhile says nothing.
+        matches!(state, Some(b'T' | b'Z' | b'X') | None)
+    })
 }
 
 /// SIGTERM, and after the grace SIGKILL to its whole session.
