@@ -378,7 +378,10 @@ impl Done {
             );
         }
         assert!(
-            !self.stderr.contains("panicked at"),
+            !self
+                .stderr
+                .replace(KERNEL_PANICKED, "")
+                .contains("panicked"),
             "a panic is no error message: {self}"
         );
         self

@@ -1,6 +1,7 @@
 //! What two clones of one template have in common, and must not.
 
 use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use coracle_tests::{Coracle, Done, until};
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
@@ -107,13 +108,7 @@ pub(super) fn credentials(coracle: &Coracle) {
         !issued.is_empty()
     });
     let certificate = coracle.work().join("csr.crt");
-    let decoded = coracle
-        .program("base64")
-        .args(["-d"])
-        .stdin(issued)
-        .ok()
-        .stdout;
-    coracle_tests::write(&certificate, decoded);
+    coracle_tests::write(&certificate, decoded(&issued));
     let (certificate, key) = (file(&certificate), file(&key));
     let somebody = ["--client-certificate", &certificate, "--client-key", &key];
     let known = kubectl(coracle, "one", &somebody, review);
@@ -122,7 +117,12 @@ pub(super) fn credentials(coracle: &Coracle) {
 }
 
 fn encoded(bytes: &[u8]) -> String {
-    base64::prelude::BASE64_STANDARD.encode(bytes)
+    BASE64_STANDARD.encode(bytes)
+}
+
+fn decoded(text: &str) -> Vec<u8> {
+    let decoded = BASE64_STANDARD.decode(text);
+    decoded.unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// Nothing that proves who a cluster is, or that nobody can guess, is in two of them.
@@ -171,13 +171,17 @@ pub(super) fn token_in_a_secret(coracle: &Coracle) {
         encoded = asked.done().text().to_owned();
         !encoded.is_empty()
     });
-    let token = coracle.program("base64").args(["-d"]).stdin(encoded).ok();
-    let token = format!("--token={}", token.text());
-    let known = kubectl(coracle, "three", &[&token], "auth whoami");
+    let token = String::from_utf8(decoded(&encoded)).unwrap();
+    let known = kubectl(
+        coracle,
+        "three",
+        &[&format!("--token={token}")],
+        "auth whoami",
+    );
     assert!(accepted(&known), "{known}");
     // The template's key would be believed for a while too.
-    let header = token.trim_start_matches("--token=").split('.').next();
-    let header = decoded(header.unwrap());
+    let header = token.split('.').next().unwrap();
+    let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
     let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
     let own = coracle
         .machine("three")
@@ -191,13 +195,7 @@ pub(super) fn token_in_a_secret(coracle: &Coracle) {
 fn key_id(pem: &Path) -> String {
     let pem = std::fs::read_to_string(pem).unwrap();
     let der: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    let hash = Sha256::digest(base64::prelude::BASE64_STANDARD.decode(der).unwrap());
-    base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(hash)
-}
-
-fn decoded(url_safe: &str) -> Vec<u8> {
-    let decoded = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(url_safe);
-    decoded.unwrap_or_else(|error| panic!("{url_safe}: {error}"))
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(decoded(&der)))
 }
 
 /// Where a reader of random numbers waits.

@@ -251,11 +251,11 @@ impl Task {
                     End::Exit(Exit::Status(127))
                 }
             };
-            match end {
-                End::Stop(done) => return self.stopped(done),
+            let rest = match end {
+                End::Stop(done) => Rest::Stop(done),
                 End::Restart(answer) => {
-                    waiting = Some(answer);
                     back_off = BACK_OFF.0;
+                    Rest::Restart(answer)
                 }
                 End::Hold(mut child, pause, held) => {
                     back_off = BACK_OFF.0;
@@ -265,33 +265,26 @@ impl Task {
                     if let Some(child) = &mut child {
                         stop(child, Duration::ZERO).await;
                     }
-                    match rest {
-                        Rest::Over => {}
-                        Rest::Restart(answer) => waiting = Some(answer),
-                        Rest::Stop(done) => return self.stopped(done),
-                        Rest::Abandoned => return,
-                    }
+                    rest
                 }
                 End::Exit(Exit::Status(0)) if self.component.row.one_shot => {
                     self.set(ComponentState::Done, 0, "");
-                    match self.rest(Duration::MAX).await {
-                        Rest::Over | Rest::Abandoned => return,
-                        Rest::Restart(answer) => waiting = Some(answer),
-                        Rest::Stop(done) => return self.stopped(done),
-                    }
+                    self.rest(Duration::MAX).await
                 }
                 End::Exit(_) => {
                     if began.elapsed() > SETTLED {
                         back_off = BACK_OFF.0;
                     }
-                    match self.rest(back_off).await {
-                        Rest::Over => {}
-                        Rest::Restart(answer) => waiting = Some(answer),
-                        Rest::Stop(done) => return self.stopped(done),
-                        Rest::Abandoned => return,
-                    }
+                    let rest = self.rest(back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
+                    rest
                 }
+            };
+            match rest {
+                Rest::Over => {}
+                Rest::Restart(answer) => waiting = Some(answer),
+                Rest::Stop(done) => return self.stopped(done),
+                Rest::Abandoned => return,
             }
             self.shared
                 .table

@@ -6,7 +6,7 @@ mod support;
 
 use coracle_agent::supervise::RestartError;
 use coracle_protocol::api::{Component, ComponentState, PowerAction};
-use coracle_protocol::client::AgentError;
+use coracle_protocol::client::{AgentClient, AgentError};
 use std::time::Duration;
 use support::{LIMIT_OF_A_TEST, TestAgent, until};
 
@@ -139,12 +139,18 @@ async fn a_missing_program_backs_off_and_is_named() {
     );
 }
 
-#[tokio::test]
-async fn a_restart_gives_another_process() {
+/// An agent with one component, "one", which is ready.
+async fn one_that_runs() -> (TestAgent, AgentClient) {
     let rows = row("one", "exec sleep 1000", "{ probe = \"started\" }", "");
     let agent = TestAgent::start(&rows).await;
     let client = agent.client().await;
     client.wait_ready(|_| (), LIMIT_OF_A_TEST).await.unwrap();
+    (agent, client)
+}
+
+#[tokio::test]
+async fn a_restart_gives_another_process() {
+    let (agent, client) = one_that_runs().await;
     let before = component(&agent, "one").pid;
     client.restart_component("one").await.unwrap();
     client.wait_ready(|_| (), LIMIT_OF_A_TEST).await.unwrap();
@@ -156,10 +162,7 @@ async fn a_restart_gives_another_process() {
 
 #[tokio::test]
 async fn one_that_is_held_stands_still_and_another_comes_by_itself_or_on_demand() {
-    let rows = row("one", "exec sleep 1000", "{ probe = \"started\" }", "");
-    let agent = TestAgent::start(&rows).await;
-    let client = agent.client().await;
-    client.wait_ready(|_| (), LIMIT_OF_A_TEST).await.unwrap();
+    let (agent, client) = one_that_runs().await;
     let supervisor = &agent.agent.supervisor;
     let state = |pid: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

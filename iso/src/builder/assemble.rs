@@ -287,6 +287,7 @@ impl Parts {
         })
     }
 }
+
 /// One processor boots, and the agent lets the others join: its module `processors` says why. The
 /// kernel is not to patch itself for one processor, and back for several.
 fn emulated_command_line(arch: Arch) -> &'static str {

@@ -186,12 +186,15 @@ fn boot(line: &mut Line, invocation: &Invocation<'_>) {
         Architecture::X86_64 => "console=ttyS0",
         Architecture::Aarch64 => "console=ttyAMA0",
     };
-    let (clock, emulated) = match (invocation.accelerator, spec.architecture) {
+    let clock = match (invocation.accelerator, spec.architecture) {
         // Emulated processors read one and the same counter. Linux does not believe that of several
         // processors that are not Intel's, and would ask an emulated timer for each look at the time.
-        (Accelerator::Tcg, Architecture::X86_64) => ("tsc=reliable", emulated.as_str()),
-        (Accelerator::Tcg, Architecture::Aarch64) => ("", emulated.as_str()),
-        _ => ("", ""),
+        (Accelerator::Tcg, Architecture::X86_64) => "tsc=reliable",
+        _ => "",
+    };
+    let emulated = match invocation.accelerator {
+        Accelerator::Tcg => emulated,
+        _ => "",
     };
     let words = [console, clock, emulated, command_line].map(str::trim);
     let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
