@@ -1,6 +1,6 @@
 //! Results on stdout: text, tables, JSON and YAML. A reader that went away is no error.
 
-use crate::error::{Context as _, ErrorId, Result};
+use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Output;
 use serde::Serialize;
 use std::io::Write as _;
@@ -68,9 +68,52 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Fills in `{{.Field}}` with the texts of an object; nothing else of Go's templates is needed.
+pub fn fill_in(template: &str, fields: &serde_json::Value) -> Result<String> {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, after) = after
+            .split_once("}}")
+            .ok_or_else(|| Error::new(ErrorId::Usage, "the template has a {{ without }}"))?;
+        let field = name
+            .trim()
+            .strip_prefix('.')
+            .and_then(|name| fields.get(name))
+            .and_then(serde_json::Value::as_str);
+        text.push_str(before);
+        text.push_str(field.ok_or_else(|| {
+            let known = fields.as_object().into_iter().flatten();
+            let known: Vec<String> = known
+                .filter(|(_, value)| value.is_string())
+                .map(|(name, _)| format!(".{name}"))
+                .collect();
+            Error::new(
+                ErrorId::Usage,
+                format!("the template names no field that there is: {{{{{name}}}}}"),
+            )
+            .help(format!("the fields are {}", known.join(" ")))
+        })?);
+        rest = after;
+    }
+    text.push_str(rest);
+    Ok(text.replace("\\n", "\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_fills_in_fields_and_refuses_others() {
+        let fields = serde_json::json!({"Name": "dev", "Host": "Running"});
+        assert_eq!(
+            fill_in("{{.Name}}:{{ .Host }}\\n", &fields).unwrap(),
+            "dev:Running\n"
+        );
+        assert_eq!(fill_in("{{.Colour}}", &fields).unwrap_err().exit_code(), 14);
+        assert_eq!(fill_in("{{.Name", &fields).unwrap_err().exit_code(), 14);
+    }
 
     #[test]
     fn columns_line_up() {

@@ -128,14 +128,14 @@ impl<'a> Cluster<'a> {
         });
     }
 
-    /// Its host agent, where it is alive.
+    /// Its host agent, where it is alive; not the guard of that.
     pub(super) fn host_agent(&self) -> Option<u32> {
         let wanted = format!("host-agent --profile {}", self.name);
         let is_its = |one: &Process| {
             let at = one.command.find(&wanted);
             at.is_some_and(|at| {
                 let rest = &one.command[at + wanted.len()..];
-                rest.is_empty() || rest.starts_with(' ')
+                (rest.is_empty() || rest.starts_with(' ')) && !rest.contains("--guard")
             })
         };
         let processes = self.coracle.processes();

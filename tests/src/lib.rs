@@ -38,7 +38,7 @@ pub use files::{append, damage, replace_in, repository, write};
 pub use image::small_image;
 pub use process::{Process, alive, cpu_seconds, kill_pid, processes_naming, signal_pid};
 pub use run::{Done, Run, Started, installed};
-pub use sandbox::{Coracle, binary, built_image};
+pub use sandbox::{Coracle, binary, built_image, shared_home};
 pub use sections::Sections;
 pub use small_disk::SmallDisk;
 pub use terminal::Terminal;

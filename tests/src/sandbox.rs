@@ -36,8 +36,8 @@ fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }
 
-/// The state folder whose images all sandboxes share.
-fn shared_home() -> PathBuf {
+/// The state folder whose image and templates the sandboxes begin with.
+pub fn shared_home() -> PathBuf {
     std::env::var_os("CORACLE_TEST_HOME").map_or_else(|| target().join("test-home"), PathBuf::from)
 }
 

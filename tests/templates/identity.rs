@@ -132,10 +132,10 @@ pub(super) fn secrets(coracle: &Coracle) {
         asked.text().to_owned()
     };
     for command in [
-        "sudo cat /etc/ssh/ssh_host_ed25519_key",
-        "sudo cat /etc/kubernetes/pki/apiserver.crt",
-        "sudo cat /etc/kubernetes/pki/client-ca.key",
-        "sudo cat /etc/kubernetes/pki/service-account.key",
+        "sudo cat /run/coracle/identity/ssh_host_ed25519_key",
+        "sudo cat /run/coracle/identity/apiserver.crt",
+        "sudo cat /run/coracle/identity/client-ca.key",
+        "sudo cat /run/coracle/identity/service-account.key",
         "head -c 32 /dev/urandom | od -An -tx1",
         "cat /proc/sys/kernel/random/uuid",
     ] {

@@ -104,11 +104,18 @@ pub fn check_free(address: SocketAddr, protocol: Protocol) -> Result<(), Address
         Protocol::Tcp => TcpListener::bind(address).map(drop),
         Protocol::Udp => UdpSocket::bind(address).map(drop),
     };
-    bound.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => AddressError::Taken { address },
-        io::ErrorKind::PermissionDenied => AddressError::Forbidden { address },
-        _ => AddressError::Unusable { address, source },
-    })
+    bound.map_err(|source| AddressError::of(address, source))
+}
+
+impl AddressError {
+    /// Why listening at an address failed.
+    pub fn of(address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::Taken { address },
+            io::ErrorKind::PermissionDenied => Self::Forbidden { address },
+            _ => Self::Unusable { address, source },
+        }
+    }
 }
 
 #[cfg(test)]

@@ -57,8 +57,8 @@ pub mod template;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, Verdict};
 pub use driver::{
-    AnyDriver, Capabilities, Captured, Driver, DriverError, DriverFacts, DriverKind, GuestAddress,
-    Origin, RunningProcess,
+    AnyDriver, Capabilities, Captured, Driver, DriverError, DriverFacts, DriverKind, Exposed,
+    GuestAddress, GuestPort, Origin, RunningProcess,
 };
 pub use host::HostResources;
 pub use name::MachineName;

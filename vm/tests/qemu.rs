@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use coracle_vm::address::check_free;
 use coracle_vm::spec::{DiskFormat, Protocol};
-use coracle_vm::{Accelerator, AcceleratorChoice, Driver, DriverError, MachineState, Size};
+use coracle_vm::{
+    Accelerator, AcceleratorChoice, Driver, DriverError, GuestPort, MachineState, Size,
+};
 use machine::{LIMIT, TestMachine, signal};
 use rustix::process::Signal;
 
@@ -336,4 +338,50 @@ async fn the_logs_are_private_and_the_former_ones_are_kept() {
         );
         assert!(coracle_vm::log_file::former(&log).exists());
     }
+}
+
+#[tokio::test]
+async fn ports_are_exposed_while_it_runs_and_concealed_again() {
+    let spoken_for = TcpListener::bind("127.88.9.9:0").unwrap();
+    let address = spoken_for.local_addr().unwrap();
+    drop(spoken_for);
+    let machine = TestMachine::new().forwarding(address);
+    let (driver, dir) = (&machine.driver, &machine.dir);
+    let tcp = GuestPort {
+        protocol: Protocol::Tcp,
+        port: 30_080,
+    };
+    let udp = GuestPort {
+        protocol: Protocol::Udp,
+        port: 30_053,
+    };
+    let off = driver.expose(dir, address.ip(), &[tcp]).await.unwrap_err();
+    assert!(matches!(off, DriverError::NotRunning), "{off}");
+
+    machine.launch().await.unwrap();
+    let specified = driver.exposed(dir).await.unwrap();
+    let [only] = specified[..] else {
+        panic!("{specified:?}");
+    };
+    assert_eq!((only.host, only.guest.port), (address, 22));
+
+    let exposed = driver.expose(dir, address.ip(), &[tcp, udp]).await.unwrap();
+    assert_eq!([exposed[0].guest, exposed[1].guest], [tcp, udp]);
+    assert!(exposed.iter().all(|one| one.host.ip() == address.ip()));
+    std::net::TcpStream::connect(exposed[0].host).unwrap();
+    assert!(check_free(exposed[1].host, Protocol::Udp).is_err());
+    // Whoever asks again is told the same.
+    let again = driver.expose(dir, address.ip(), &[udp, tcp]).await.unwrap();
+    assert_eq!(
+        again,
+        exposed[..2].iter().rev().copied().collect::<Vec<_>>()
+    );
+    assert_eq!(driver.exposed(dir).await.unwrap().len(), 3);
+
+    for _ in 0..2 {
+        driver.conceal(dir, &exposed).await.unwrap();
+        assert_eq!(driver.exposed(dir).await.unwrap(), specified);
+    }
+    check_free(exposed[0].host, Protocol::Tcp).unwrap();
+    machine.quit().await;
 }

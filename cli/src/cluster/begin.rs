@@ -126,8 +126,9 @@ impl Run<'_> {
     pub async fn rekey(&self, cluster: &Cluster) -> Result<()> {
         self.steps.begin(Step::Rekey).await?;
         let deadline = Instant::now() + self.options.wait_limit;
+        // Made while the machine wakes up anyway.
+        let client = cluster.own_api()?;
         template::rekey(&self.app.settings, cluster, self.options.wait_limit).await?;
-        let client = cluster.api()?;
         ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await
     }
 }

@@ -4,7 +4,7 @@ use super::identity::{self, IdentityFiles};
 use super::record::{ClusterRecord, Endpoint};
 use super::spec::ClusterSpec;
 use super::template::{self, Beginning};
-use super::{Cluster, QUIT_LIMIT, image};
+use super::{Cluster, QUIT_LIMIT, image, store};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -16,8 +16,8 @@ use coracle_vm::address;
 use coracle_vm::log_file;
 use coracle_vm::spec::{Architecture, Disk, DiskFormat, DiskRole, Protocol};
 use coracle_vm::{
-    AcceleratorChoice, Boot, Driver as _, MachineDir, MachineName, MachineSpec, MachineState,
-    Origin, PortForward, UserNetwork,
+    AcceleratorChoice, Boot, Driver as _, MachineDir, MachineLock, MachineName, MachineSpec,
+    MachineState, Origin, PortForward, UserNetwork,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -150,14 +150,32 @@ pub fn machine_spec(
     })
 }
 
-/// Leads the ports of a cluster's address into its machine.
+/// Leads the one port into a machine that is there from its beginning: its agent's. The host agent leads
+/// the others.
 pub fn forward_ports(machine: &mut MachineSpec, endpoint: &Endpoint) {
-    let forward = |port, guest| PortForward::tcp(SocketAddr::new(endpoint.address, port), guest);
-    machine.network.forwards = vec![
-        forward(endpoint.api_port, API_PORT),
-        forward(endpoint.agent_port, AGENT_PORT),
-        forward(endpoint.ssh_port, SSH_PORT),
-    ];
+    machine.network.forwards = vec![PortForward::tcp(endpoint.agent(), AGENT_PORT)];
+}
+
+/// Takes ports from a machine that an earlier version forwarded by itself.
+pub fn settle_ports(settings: &Settings, lock: &MachineLock, cluster: Cluster) -> Result<Cluster> {
+    let mut machine = store(settings).get(cluster.dir().name())?;
+    forward_ports(&mut machine.spec, &cluster.endpoint());
+    if machine.spec == *cluster.machine_spec() {
+        return Ok(cluster);
+    }
+    store(settings).save(lock, &machine)?;
+    Cluster::find(settings)
+}
+
+/// The ports of the host that every cluster has for people, and those of the guest that they lead to.
+pub fn published(endpoint: &Endpoint) -> [(SocketAddr, u16); 2] {
+    [
+        (endpoint.api(), API_PORT),
+        (
+            SocketAddr::new(endpoint.address, endpoint.ssh_port),
+            SSH_PORT,
+        ),
+    ]
 }
 
 /// Makes identity and disks, where they are missing; writes the seed anew.
@@ -268,12 +286,12 @@ pub async fn power_on(app: &App, cluster: &Cluster, origin: &Origin) -> Result<(
         MachineState::Paused | MachineState::PausedDiskFull => {
             Ok(cluster.driver()?.resume(cluster.dir()).await?)
         }
-        MachineState::Off => crate::host_agent::spawn(settings, cluster.dir(), origin).await,
+        MachineState::Off => crate::host_agent::launch(settings, cluster.dir(), origin).await,
         state @ (MachineState::Broken { .. } | MachineState::Panicked) => {
             app.progress
                 .warning(&format!("the machine is {state}; booting it anew"));
             switch_off(cluster).await?;
-            crate::host_agent::spawn(settings, cluster.dir(), &Origin::Boot).await
+            crate::host_agent::launch(settings, cluster.dir(), &Origin::Boot).await
         }
     }
 }
@@ -312,7 +330,10 @@ pub async fn take_own_identity(
     present: &IdentityFiles,
     limit: Duration,
 ) -> Result<()> {
-    let seed = seed(cluster.record(), &cluster.identity_files())?;
+    let config = guest_config(cluster.record(), &cluster.identity_files())?;
+    let seed = seed::encode_unpadded(&config).context(ErrorId::Internal, || {
+        "cannot write the machine's identity".into()
+    })?;
     let agent = connect(cluster, present, limit).await?;
     let entropy = identity::entropy()?;
     Ok(agent.rekey(seed, entropy, settings.now()).await?)

@@ -1,4 +1,4 @@
-//! `delete`: the process, the kubeconfig entries, the files, in this order, so that a deletion
+//! `delete`: the processes, the kubeconfig entries, the files, in this order, so that a deletion
 //! that is cut off can be run again.
 
 use super::{LOCK_LIMIT, QUIT_LIMIT, kubeconfig, lock, store};
@@ -26,6 +26,7 @@ pub async fn delete(app: &App, name: &MachineName) -> Result<()> {
         Entry::Broken { .. } => DriverKind::Qemu,
     };
     let dir = store.machine_dir(name);
+    crate::host_agent::retire(&dir).await?;
     driver(settings, kind)?.quit(&dir, QUIT_LIMIT).await?;
     if let Err(error) = kubeconfig::remove(settings, name, &entry) {
         app.progress.warning(&format!(

@@ -74,10 +74,11 @@ pub async fn hibernate(cluster: &Cluster) -> Result<Saved> {
 /// whoever did it was cut off. It has not run since it was saved, or since its template was made, so
 /// nothing is lost; what was saved can be used again.
 pub async fn settle(cluster: &Cluster) -> Result<()> {
-    let has_agent = crate::host_agent::settle(cluster.dir()).await?;
+    let is_in_hand = crate::host_agent::settle(cluster.dir()).await?;
     let cut_off = match cluster.state().await? {
         MachineState::Off => false,
-        MachineState::Starting if !has_agent && cluster.passing_identity().exists() => true,
+        // Nobody is left who would bring it further.
+        MachineState::Starting if !is_in_hand => true,
         _ => Saves::new(cluster.dir()).is_there(),
     };
     if cut_off {

@@ -27,6 +27,7 @@ mod kubeconfig;
 pub mod pause;
 mod ready;
 mod record;
+pub mod services;
 pub mod spec;
 pub mod start;
 pub mod status;
@@ -34,6 +35,7 @@ pub mod steps;
 pub mod stop;
 pub mod template;
 
+pub use boot::published;
 pub use identity::IdentityFiles;
 pub use kubeconfig::{check as check_kubeconfig, update_context};
 pub use record::{ClusterRecord, Endpoint};
@@ -344,8 +346,16 @@ impl Cluster {
     }
 
     /// A client of its Kubernetes API.
-    fn api(&self) -> Result<kube::Client> {
-        let files = self.present_identity();
+    pub fn api(&self) -> Result<kube::Client> {
+        self.api_as(&self.present_identity())
+    }
+
+    /// The same with the cluster's own identity, whatever its machine answers to yet.
+    fn own_api(&self) -> Result<kube::Client> {
+        self.api_as(&self.identity_files())
+    }
+
+    fn api_as(&self, files: &IdentityFiles) -> Result<kube::Client> {
         let (authority, certificate, key) = (
             identity::read(&files.cluster_ca())?,
             identity::read(&files.admin())?,

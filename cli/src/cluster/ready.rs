@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use std::time::{Duration, Instant};
 
 /// First and longest pause between two looks.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// The longest that one request may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 

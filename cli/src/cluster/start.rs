@@ -32,6 +32,9 @@ use std::time::Duration;
 /// How long a running cluster may take to prove that it is ready before a start goes the long way.
 const QUICK_LOOK: Duration = Duration::from_secs(5);
 
+/// How often a start looks whether an earlier one left something that is still beginning.
+const SETTLING: usize = 5;
+
 /// How a start ended.
 #[derive(Debug)]
 pub enum Outcome {
@@ -73,10 +76,11 @@ pub async fn start(
     if dry_run {
         return Ok(Outcome::WouldDo(describe(&settings.profile, &plan)?));
     }
-    if let Plan::Existing(cluster) = &plan
-        && is_ready(settings, cluster, options).await
-    {
-        return Ok(Outcome::WasRunning);
+    if let Plan::Existing(cluster) = &plan {
+        crate::host_agent::ensure(settings, cluster).await?;
+        if is_ready(settings, cluster, options).await {
+            return Ok(Outcome::WasRunning);
+        }
     }
 
     steps.begin(Step::Check).await?;
@@ -102,7 +106,8 @@ pub async fn start(
         Plan::Existing(cluster) => {
             let beginning = beginning(app, &cluster).await?;
             steps.begin(Step::Machine).await?;
-            let cluster = template::settle_size(settings, &lock, *cluster).await?;
+            let cluster = boot::settle_ports(settings, &lock, *cluster)?;
+            let cluster = template::settle_size(settings, &lock, cluster).await?;
             (cluster, beginning, None)
         }
         Plan::New(spec, _) => {
@@ -145,7 +150,7 @@ pub async fn start(
 
 /// What a cluster that is there goes on from, with its image checked as far as that needs it.
 async fn beginning(app: &App, cluster: &Cluster) -> Result<Beginning> {
-    hibernate::settle(cluster).await?;
+    settle(cluster).await?;
     if cluster.state().await? != MachineState::Off {
         return Ok(Beginning::Cold);
     }
@@ -166,6 +171,18 @@ async fn beginning(app: &App, cluster: &Cluster) -> Result<Beginning> {
             Ok(Beginning::Cold)
         }
     }
+}
+
+/// Until the machine is off or runs. A hypervisor whose host agent was killed just after it began is seen
+/// only a moment later.
+async fn settle(cluster: &Cluster) -> Result<()> {
+    for _ in 0..SETTLING {
+        hibernate::settle(cluster).await?;
+        if cluster.state().await? != MachineState::Starting {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a machine of the current profile is there that no start finished with: for

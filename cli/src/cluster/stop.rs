@@ -26,11 +26,17 @@ pub enum Stopped {
     ShutDown,
 }
 
-/// Stops the cluster.
+/// Stops the cluster, and sends its host agent away.
 pub async fn stop(app: &App, cluster: &Cluster, shut_down: bool) -> Result<Stopped> {
     let name = cluster.dir().name();
     let _lock = lock(&app.settings, name, "coracle stop", LOCK_LIMIT).await?;
     hibernate::settle(cluster).await?;
+    let stopped = end_machine(app, cluster, shut_down).await?;
+    crate::host_agent::retire(cluster.dir()).await?;
+    Ok(stopped)
+}
+
+async fn end_machine(app: &App, cluster: &Cluster, shut_down: bool) -> Result<Stopped> {
     let driver = cluster.driver()?;
     match driver.observe(cluster.dir()).await {
         MachineState::Off => return Ok(Stopped::Already),

@@ -25,6 +25,7 @@ pub struct Args {
 impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
         let cluster = Cluster::find(&app.settings)?;
+        crate::host_agent::ensure(&app.settings, &cluster).await?;
         let version = cluster.record().spec.kubernetes_version.clone();
         let mut command = Command::new(program(&app.settings, &version)?);
         command

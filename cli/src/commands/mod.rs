@@ -17,6 +17,7 @@ mod options;
 mod pause;
 mod profile;
 mod run;
+mod service;
 mod snapshot;
 mod ssh;
 mod start;
@@ -94,6 +95,7 @@ commands! {
     SshKey(ssh::KeyArgs),
     SshHost(ssh::HostArgs),
     Cp(cp::Args),
+    Service(service::Args),
     Kubectl(kubectl::Args),
     Logs(logs::Args),
     Image(image::Args),

@@ -7,6 +7,10 @@ use coracle_protocol::GUEST_USER;
 use std::ffi::OsString;
 use std::process::Command;
 
+/// How long the machine may take until it has said who it is, in seconds: its SSH server starts for
+/// each connection, on processors that may be emulated and busy.
+const CONNECT_LIMIT: &str = "ConnectTimeout=60";
+
 /// Open a shell in the machine, or run a command there
 ///
 /// `coracle ssh -- uname -a` runs one command and ends with its exit status. Inside, sudo and
@@ -32,6 +36,7 @@ impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
         let cluster = Cluster::find(&app.settings)?;
         cluster.require_running().await?;
+        crate::host_agent::ensure(&app.settings, &cluster).await?;
         let ssh = app.settings.find_program("ssh").ok_or_else(|| {
             Error::new(ErrorId::Unsupported, "there is no SSH client on this host")
                 .help("install OpenSSH's client (Debian and Ubuntu: openssh-client)")
@@ -49,6 +54,7 @@ impl Args {
                 "StrictHostKeyChecking=yes",
             ])
             .args(["-o", "LogLevel=ERROR", "-o", "GlobalKnownHostsFile=none"])
+            .args(["-o", CONNECT_LIMIT])
             .arg("-o")
             .arg(option("UserKnownHostsFile", &identity.known_hosts()))
             .arg("-i")

@@ -2,7 +2,7 @@
 
 use super::App;
 use crate::cluster::{Cluster, status::ClusterStatus};
-use crate::error::{Error, ErrorId, Result};
+use crate::error::{Context as _, ErrorId, Result};
 use crate::settings::Output;
 
 /// Say what the cluster is doing
@@ -23,11 +23,17 @@ impl Args {
         let cluster = Cluster::find_even_if_broken(&app.settings)?;
         let status = ClusterStatus::of(&app.settings, &cluster).await?;
         match &self.format {
-            Some(template) => crate::print::stdout(&fill_in(template, &status)?),
+            Some(template) => {
+                crate::print::stdout(&crate::print::fill_in(template, &fields(&status)?)?)
+            }
             None => crate::print::value(self.output, &status, text)?,
         }
         Ok(status.exit_code())
     }
+}
+
+fn fields(status: &ClusterStatus) -> Result<serde_json::Value> {
+    serde_json::to_value(status).context(ErrorId::Internal, || "cannot read the status".into())
 }
 
 fn text(status: &ClusterStatus) -> String {
@@ -39,49 +45,4 @@ fn text(status: &ClusterStatus) -> String {
         text.push_str(&format!("problem: {problem}\n"));
     }
     text
-}
-
-/// Fills in `{{.Field}}`; nothing else of Go's templates is needed for a status.
-fn fill_in(template: &str, status: &ClusterStatus) -> Result<String> {
-    let fields = serde_json::to_value(status)
-        .map_err(|error| Error::caused_by(ErrorId::Internal, "cannot read the status", &error))?;
-    let mut text = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (name, after) = after
-            .split_once("}}")
-            .ok_or_else(|| Error::new(ErrorId::Usage, "the template has a {{ without }}"))?;
-        let field = name
-            .trim()
-            .strip_prefix('.')
-            .and_then(|name| fields.get(name))
-            .and_then(|value| value.as_str());
-        text.push_str(before);
-        text.push_str(field.ok_or_else(|| {
-            Error::new(
-                ErrorId::Usage,
-                format!("the template names no field of a status: {{{{{name}}}}}"),
-            )
-            .help("the fields are .Name .Host .Kubelet .APIServer .Kubeconfig")
-        })?);
-        rest = after;
-    }
-    text.push_str(rest);
-    Ok(text.replace("\\n", "\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_template_fills_in_fields_and_refuses_others() {
-        let status = ClusterStatus::example();
-        assert_eq!(
-            fill_in("{{.Name}}:{{ .Host }}\\n", &status).unwrap(),
-            "dev:Running\n"
-        );
-        assert_eq!(fill_in("{{.Colour}}", &status).unwrap_err().exit_code(), 14);
-        assert_eq!(fill_in("{{.Name", &status).unwrap_err().exit_code(), 14);
-    }
 }

@@ -127,6 +127,10 @@ table! {
     AddonNotFound = "ADDON_NOT_FOUND", 115, "There is no add-on of this name.", "";
     Addon = "ADDON", 110, "An add-on could not be applied.",
         "`coracle start -p {profile}` applies it again";
+    ServiceNotFound = "SERVICE_NOT_FOUND", 115, "There is no such Service or namespace.",
+        "`coracle service list -p {profile}` shows the Services";
+    ServiceWithoutEndpoints = "SERVICE_WITHOUT_ENDPOINTS", 115, "No pod behind the Service is ready.", "";
+    ServiceInternal = "SERVICE_INTERNAL", 116, "The Service has no port that the host could reach.", "";
     Interrupted = "INTERRUPTED", 130, "Ctrl-C ended the command.", "";
 }
 

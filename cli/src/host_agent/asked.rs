@@ -1,19 +1,57 @@
-//! What commands have a machine's host agent do; where that is gone, they do it themselves.
+//! What commands have a cluster's host agent do; where that is gone, they start one or do it themselves.
 
-use super::control::{self, Answer, Request};
+use super::control::{self, Answer, LaunchFrom, Request};
+use super::{First, Published, spawn};
 use crate::cluster::{self, Cluster};
 use crate::error::{Context as _, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_vm::saved::SavedFiles;
-use coracle_vm::{Captured, Disks, Driver as _, MachineDir, MachineState, Saves};
+use coracle_vm::{Captured, Disks, Driver as _, MachineDir, MachineState, Origin, Saves};
 use std::path::Path;
+
+/// Launches the machine, which is off, and returns when it runs. The caller holds the machine's lock.
+pub async fn launch(settings: &Settings, dir: &MachineDir, origin: &Origin) -> Result<()> {
+    let from = LaunchFrom::from(origin);
+    match control::ask(dir, &Request::Launch(from.clone())).await? {
+        Answer::Nobody => spawn::spawn(settings, dir, &First::Launch(from)).await,
+        _ => Ok(()),
+    }
+}
+
+/// Sees to it that a machine which has a process has a host agent too.
+pub async fn ensure(settings: &Settings, cluster: &Cluster) -> Result<()> {
+    if !cfg!(unix)
+        || control::is_there(cluster.dir()).await?
+        || !cluster.state().await?.has_process()
+    {
+        return Ok(());
+    }
+    match spawn::spawn(settings, cluster.dir(), &First::Adopt).await {
+        // Somebody else was as quick.
+        Err(error) if error.id() == ErrorId::LockBusy => Ok(()),
+        done => done,
+    }
+}
+
+/// What came of the ports that Services asked for.
+pub async fn published(dir: &MachineDir) -> Result<Vec<Published>> {
+    Ok(match control::ask(dir, &Request::Published).await? {
+        Answer::Published(published) => published,
+        _ => Vec::new(),
+    })
+}
+
+/// Sends the host agent away: the cluster's ports are free then. A machine that runs goes on.
+pub async fn retire(dir: &MachineDir) -> Result<()> {
+    control::ask(dir, &Request::Retire).await.map(drop)
+}
 
 /// Returns when the machine's host agent does nothing any more that an earlier command asked for: that
 /// command may be gone, and its lock with it. The caller holds the machine's lock.
-/// False where there is none.
+/// False where there is none that launched the machine.
 pub async fn settle(dir: &MachineDir) -> Result<bool> {
     let answer = control::ask(dir, &Request::Wait).await?;
-    Ok(!matches!(answer, Answer::Nobody))
+    Ok(matches!(answer, Answer::Idle { launched: true }))
 }
 
 /// Has the machine saved and ended by its host agent; where that is gone, by this process. The caller
@@ -34,7 +72,7 @@ pub async fn hibernate(cluster: &Cluster) -> Result<()> {
     })??)
 }
 
-/// The same for a machine that is saved into a folder and goes on.
+/// As [`hibernate`], for a machine that is saved into a folder and goes on.
 pub async fn capture(settings: &Settings, cluster: &Cluster, folder: &Path) -> Result<Captured> {
     match control::ask(cluster.dir(), &Request::Capture(folder.to_owned())).await? {
         Answer::Captured(captured) => Ok(captured),

@@ -1,30 +1,80 @@
-//! What commands ask of a running host agent: a socket in the runtime folder, one line of JSON a
-//! request and one an answer. Whoever reaches the socket is the same user.
+//! What commands ask of a host agent: a socket in the runtime folder, one line of JSON a request and
+//! one an answer. Whoever reaches the socket is the same user.
 
 use super::Told;
-use crate::cluster::{Cluster, hibernate};
+use super::ports::Published;
 use crate::error::{Context as _, Error, ErrorId, Result};
-use crate::settings::Settings;
-use coracle_vm::{Captured, MachineDir};
+use coracle_vm::{Captured, MachineDir, Origin, TemplateFiles};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 
 /// How long a whole request may take: gigabytes to a slow disk, at the worst.
 const LIMIT: Duration = Duration::from_secs(600);
 /// How long a request may take to arrive.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
-/// What is asked. The caller holds the machine's lock.
+/// Where a machine begins, in words that a process can be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LaunchFrom {
+    /// Its disks.
+    Boot,
+    /// The state that was saved of it.
+    Saved,
+    /// The template in this folder.
+    Template(PathBuf),
+}
+
+impl From<&Origin> for LaunchFrom {
+    fn from(origin: &Origin) -> Self {
+        match origin {
+            Origin::Boot => Self::Boot,
+            Origin::Saved(_) => Self::Saved,
+            Origin::Template(files) => {
+                Self::Template(files.ram.parent().unwrap_or(&files.ram).to_owned())
+            }
+        }
+    }
+}
+
+impl LaunchFrom {
+    /// The flags of the hidden command.
+    pub fn arguments(&self) -> Vec<OsString> {
+        match self {
+            Self::Boot => Vec::new(),
+            Self::Saved => vec!["--saved".into()],
+            Self::Template(folder) => vec!["--template".into(), folder.into()],
+        }
+    }
+
+    /// The files of a template, when it is one.
+    pub fn template(&self) -> Option<TemplateFiles> {
+        match self {
+            Self::Template(folder) => Some(TemplateFiles::in_folder(folder)),
+            Self::Boot | Self::Saved => None,
+        }
+    }
+}
+
+/// What is asked. But for [`Request::Published`] the caller holds the machine's lock.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
+    /// Launch the machine, which is off.
+    Launch(LaunchFrom),
     /// Save the machine and end it.
     Hibernate,
     /// Save the machine into a folder, and let it go on.
     Capture(PathBuf),
+    /// Tell which ports Services have on the host.
+    Published,
     /// Nothing: requests are answered one after the other, so this is when all others are done.
     Wait,
+    /// Give the ports back and end. A machine that runs goes on.
+    Retire,
 }
 
 /// What is answered.
@@ -33,20 +83,38 @@ pub enum Request {
 pub enum Answer {
     /// Nobody is there.
     Nobody,
+    /// The machine runs.
+    Launched,
     /// The machine is saved, and ended.
     Hibernated,
     /// The machine is saved, and runs.
     Captured(Captured),
+    /// What came of the ports that Services asked for.
+    Published(Vec<Published>),
     /// Nothing is being done any more.
-    Idle,
+    Idle {
+        /// Whether this host agent launched the machine that there is.
+        launched: bool,
+    },
+    /// Nobody is there from now on.
+    Retired,
     /// It could not be done.
     Failed(Told),
 }
+
+/// A request and who waits for its answer.
+pub type Asked = (Request, oneshot::Sender<Answer>);
 
 fn socket(dir: &MachineDir) -> Result<PathBuf> {
     dir.socket("host").context(ErrorId::Internal, || {
         "no place for the host agent's socket".into()
     })
+}
+
+/// Whether somebody would answer.
+#[cfg(unix)]
+pub async fn is_there(dir: &MachineDir) -> Result<bool> {
+    Ok(tokio::net::UnixStream::connect(socket(dir)?).await.is_ok())
 }
 
 /// Asks the machine's host agent; [`Answer::Nobody`] also where it is gone before it answers.
@@ -74,48 +142,54 @@ pub async fn ask(dir: &MachineDir, request: &Request) -> Result<Answer> {
         .map_err(|_| Error::new(ErrorId::MachineTimeout, "the host agent does not answer"))?
 }
 
-/// Where requests come in.
+/// Where requests come in. The socket is gone with it.
 #[cfg(unix)]
-pub type Listener = tokio::net::UnixListener;
-/// Nothing is asked where no machine can be saved.
-#[cfg(not(unix))]
-pub type Listener = ();
+#[derive(Debug)]
+pub struct Listener {
+    socket: tokio::net::UnixListener,
+    path: PathBuf,
+}
 
-/// Begins to listen, in place of a host agent that is gone: there is one a machine at a time.
+#[cfg(unix)]
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // What is left behind answers nobody, and the next one removes it.
+        let _ = coracle_vm::store::atomic::remove(&self.path);
+    }
+}
+
+/// Begins to listen, in place of a host agent that is gone. The caller is the only one there is.
 #[cfg(unix)]
 pub fn listen(dir: &MachineDir) -> Result<Listener> {
     let path = socket(dir)?;
     let failed = || format!("cannot listen on {}", path.display());
+    coracle_vm::store::atomic::create_private_dirs(path.parent().unwrap_or(Path::new("/")))
+        .context(ErrorId::Write, failed)?;
     coracle_vm::store::atomic::remove(&path).context(ErrorId::Write, failed)?;
-    Listener::bind(&path).context(ErrorId::Write, failed)
+    let socket = tokio::net::UnixListener::bind(&path).context(ErrorId::Write, failed)?;
+    Ok(Listener { socket, path })
 }
 
-/// Answers requests, one after the other, for ever. `busy` is held meanwhile.
+/// Hands requests on and answers back, one after the other, until nobody takes them any more.
 #[cfg(unix)]
-pub async fn serve(
-    settings: &Settings,
-    listener: Listener,
-    busy: &tokio::sync::Mutex<()>,
-) -> Result<std::convert::Infallible> {
+pub async fn serve(listener: Listener, requests: mpsc::Sender<Asked>) -> Result<()> {
     use tokio::io::AsyncWriteExt as _;
     loop {
-        let accepted = listener.accept().await;
+        let accepted = listener.socket.accept().await;
         let (mut stream, _) =
             accepted.context(ErrorId::Internal, || "cannot take a request".into())?;
         let request = tokio::time::timeout(REQUEST_LIMIT, request(&mut stream)).await;
         let Ok(Ok(request)) = request else {
             continue;
         };
-        let _busy = busy.lock().await;
-        let answer = match Box::pin(carry_out(settings, request)).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                super::log(&error.render(settings.profile.as_str()));
-                Answer::Failed(Told::from(&error))
-            }
-        };
-        // Whoever asked may be gone; what was done is done.
-        let _ = stream.write_all(&line(&answer)?).await;
+        let (sender, answer) = oneshot::channel();
+        if requests.send((request, sender)).await.is_err() {
+            return Ok(());
+        }
+        if let Ok(answer) = answer.await {
+            // Whoever asked may be gone; what was done is done.
+            let _ = stream.write_all(&line(&answer)?).await;
+        }
     }
 }
 
@@ -131,42 +205,35 @@ async fn request(stream: &mut tokio::net::UnixStream) -> Result<Request> {
     serde_json::from_str(&text).context(ErrorId::Internal, failed)
 }
 
-async fn carry_out(settings: &Settings, request: Request) -> Result<Answer> {
-    Ok(match request {
-        Request::Hibernate => {
-            hibernate::hibernate(&Cluster::find(settings)?).await?;
-            Answer::Hibernated
-        }
-        Request::Capture(folder) => {
-            let cluster = Cluster::find(settings)?;
-            Answer::Captured(super::asked::capture_from_here(settings, &cluster, &folder).await?)
-        }
-        Request::Wait => Answer::Idle,
-    })
-}
-
 fn line(message: &impl Serialize) -> Result<Vec<u8>> {
     let text = serde_json::to_string(message);
     let text = text.context(ErrorId::Internal, || "cannot write a message".into())?;
     Ok(format!("{text}\n").into_bytes())
 }
 
-/// There is nothing to ask on a system where no machine can be saved.
+/// There is nothing to ask on a system without such sockets.
+#[cfg(not(unix))]
+pub async fn is_there(_dir: &MachineDir) -> Result<bool> {
+    Ok(false)
+}
+
 #[cfg(not(unix))]
 pub async fn ask(_dir: &MachineDir, _request: &Request) -> Result<Answer> {
     Ok(Answer::Nobody)
 }
 
+/// Nothing is asked there.
+#[cfg(not(unix))]
+#[derive(Debug)]
+pub struct Listener;
+
 #[cfg(not(unix))]
 pub fn listen(_dir: &MachineDir) -> Result<Listener> {
-    Ok(())
+    Ok(Listener)
 }
 
 #[cfg(not(unix))]
-pub async fn serve(
-    _settings: &Settings,
-    _listener: Listener,
-    _busy: &tokio::sync::Mutex<()>,
-) -> Result<std::convert::Infallible> {
-    std::future::pending().await
+pub async fn serve(_listener: Listener, requests: mpsc::Sender<Asked>) -> Result<()> {
+    requests.closed().await;
+    Ok(())
 }

@@ -46,8 +46,10 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/lib/coracle/kubernet
 const COMPONENTS: &str = "/usr/lib/coracle/components.toml";
 const TEMPLATES: &str = "/usr/lib/coracle/templates";
 const PKI: &str = "/etc/kubernetes/pki";
+/// What the host made, in memory.
+pub const IDENTITY: &str = "/run/coracle/identity";
 /// Where the API server asks for signatures; components.toml names it too.
-const SIGNER: &str = "/run/coracle/signer.sock";
+const SIGNER: &str = "/run/coracle/signer/signer.sock";
 /// The kubelet runs the pods that are described here.
 const MANIFESTS: &str = "/etc/kubernetes/manifests";
 const LOGS: &str = "/var/log/coracle";
@@ -333,13 +335,13 @@ fn place_machine_files(config: &GuestConfig) -> Result<(), BootError> {
 /// Who sshd is, and whom it lets in. It is started for each connection, and reads them then.
 pub fn place_ssh_files(ssh: &SshIdentity) -> Result<(), BootError> {
     put(
-        "/etc/ssh/ssh_host_ed25519_key",
+        &format!("{IDENTITY}/ssh_host_ed25519_key"),
         &ssh.host_key,
         Access::SECRET,
     )?;
     let keys = ssh.authorized_keys.join("\n") + "\n";
     put(
-        &format!("/etc/ssh/authorized_keys/{GUEST_USER}"),
+        &format!("{IDENTITY}/authorized_keys/{GUEST_USER}"),
         &keys,
         Access::PUBLIC,
     )
@@ -376,7 +378,7 @@ fn place_kubernetes_files(config: &GuestConfig) -> Result<(), BootError> {
         now: OffsetDateTime::now_utc(),
     };
     pki::ensure(Path::new(PKI), &node)?;
-    pki::place_identity(Path::new(PKI), &kubernetes.identity)?;
+    pki::place_identity(Path::new(IDENTITY), Path::new(PKI), &kubernetes.identity)?;
     Ok(())
 }
 

@@ -198,27 +198,32 @@ pub fn ensure(folder: &Path, node: &Node<'_>) -> Result<Vec<&'static str>, PkiEr
     Ok(made)
 }
 
-/// Places what the host made beside it. `clients-ca.crt` holds both authorities whose client
-/// certificates the API server takes.
-pub fn place_identity(folder: &Path, identity: &ClusterIdentity) -> Result<(), PkiError> {
-    let public = |name: &str, pem: &str| {
-        place::file_of_each_boot(&folder.join(name), pem.as_bytes(), Access::PUBLIC)
-    };
-    let secret = |name: &str, pem: &str| {
-        place::file_of_each_boot(&folder.join(name), pem.as_bytes(), Access::SECRET)
-    };
-    public("cluster-ca.crt", &identity.cluster_ca)?;
-    public("apiserver.crt", &identity.serving_certificate)?;
-    secret("apiserver.key", &identity.serving_key)?;
-    public("client-ca.crt", &identity.client_ca)?;
-    secret("client-ca.key", &identity.client_ca_key)?;
-    secret("service-account.key", &identity.service_account_key)?;
-    public("service-account.pub", &identity.service_account_public_key)?;
+/// Places what the host made in a folder of its own, in memory: each boot places it again, and a copy
+/// of a machine replaces it before anything else, which a disk would make slow. `clients-ca.crt` holds
+/// both authorities whose client certificates the API server takes; `folder` is the one that [`ensure`]
+/// filled.
+pub fn place_identity(
+    to: &Path,
+    folder: &Path,
+    identity: &ClusterIdentity,
+) -> Result<(), PkiError> {
+    let public =
+        |name: &str, pem: &str| place::file(&to.join(name), pem.as_bytes(), Access::PUBLIC);
+    let secret =
+        |name: &str, pem: &str| place::file(&to.join(name), pem.as_bytes(), Access::SECRET);
+    // What the API server reads again at once comes first.
     let node = fs::read_to_string(path(folder, Authority::Node.file(), "crt"))?;
     public(
         "clients-ca.crt",
         &format!("{}\n{}", node.trim_end(), identity.client_ca),
     )?;
+    public("apiserver.crt", &identity.serving_certificate)?;
+    secret("apiserver.key", &identity.serving_key)?;
+    public("cluster-ca.crt", &identity.cluster_ca)?;
+    public("client-ca.crt", &identity.client_ca)?;
+    secret("client-ca.key", &identity.client_ca_key)?;
+    secret("service-account.key", &identity.service_account_key)?;
+    public("service-account.pub", &identity.service_account_public_key)?;
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! Another identity while the machine runs: what a copy of a machine takes before anything else.
 //!
-//! What lets somebody in from outside is replaced, in this order: clock, random numbers, files
-//! (sshd and the API server read theirs again), the signer's key, the agent's own identity. What
-//! never leaves the machine stays: see [`crate::pki`].
+//! What lets somebody in from outside is replaced, in this order: clock, random numbers, certificates
+//! (the API server takes a moment to read its own again, and does so beside what follows), SSH's files,
+//! the signer's key, the agent's own identity. What never leaves the machine stays: see [`crate::pki`].
 
 use crate::api::{Identity, IdentityError};
 use crate::boot::{self, BootError};
@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Random bytes that are taken at once.
@@ -70,25 +70,37 @@ impl Rekey {
         logs: &Logs,
     ) -> Result<(), RekeyError> {
         reseed(entropy).map_err(RekeyError::Random)?;
-        boot::place_ssh_files(&config.ssh)?;
-        if let (Some(kubernetes), Some(signer)) = (&config.kubernetes, &self.signer) {
-            if let Err(error) = supervisor.hold(SIGNS_SECRETS, SIGNS_AGAIN).await {
-                logs.note(&format!("cannot hold {SIGNS_SECRETS}: {error}"));
-            }
-            let keys = &kubernetes.identity;
-            pki::place_identity(&self.pki, keys)?;
-            let former =
-                signer.replace(&keys.service_account_key, &keys.service_account_public_key)?;
-            if let Some(former) = former {
-                let signer = signer.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(FORMER_TOKENS).await;
-                    signer.forget(&former);
-                });
-            }
+        // The one stops while the other is written: each takes a while.
+        let (held, placed) = tokio::join!(supervisor.hold(SIGNS_SECRETS, SIGNS_AGAIN), async {
+            self.place(config)
+        });
+        placed?;
+        if let Err(error) = held {
+            logs.note(&format!("cannot hold {SIGNS_SECRETS}: {error}"));
         }
         self.identity.replace(&config.agent)?;
         logs.note("took another identity");
+        Ok(())
+    }
+
+    /// Certificates, SSH's files and the signer's key.
+    fn place(&self, config: &GuestConfig) -> Result<(), RekeyError> {
+        if let Some(kubernetes) = &config.kubernetes {
+            pki::place_identity(Path::new(boot::IDENTITY), &self.pki, &kubernetes.identity)?;
+        }
+        boot::place_ssh_files(&config.ssh)?;
+        let (Some(kubernetes), Some(signer)) = (&config.kubernetes, &self.signer) else {
+            return Ok(());
+        };
+        let keys = &kubernetes.identity;
+        let former = signer.replace(&keys.service_account_key, &keys.service_account_public_key)?;
+        if let Some(former) = former {
+            let signer = signer.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(FORMER_TOKENS).await;
+                signer.forget(&former);
+            });
+        }
         Ok(())
     }
 }

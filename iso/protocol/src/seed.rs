@@ -48,14 +48,20 @@ pub enum SeedError {
 
 /// The bytes of a seed disk.
 pub fn encode(config: &GuestConfig) -> Result<Vec<u8>, SeedError> {
-    let json = serde_json::to_vec(config)?;
-    let mut disk = Vec::with_capacity((HEADER + json.len()).next_multiple_of(BLOCK));
-    disk.extend_from_slice(MAGIC);
-    disk.extend_from_slice(&(json.len() as u64).to_le_bytes());
-    disk.extend_from_slice(&Sha256::digest(&json));
-    disk.extend_from_slice(&json);
+    let mut disk = encode_unpadded(config)?;
     disk.resize(disk.len().next_multiple_of(BLOCK), 0);
     Ok(disk)
+}
+
+/// The same without the zeros at its end, for a message.
+pub fn encode_unpadded(config: &GuestConfig) -> Result<Vec<u8>, SeedError> {
+    let json = serde_json::to_vec(config)?;
+    let mut bytes = Vec::with_capacity((HEADER + json.len()).next_multiple_of(BLOCK));
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&(json.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&Sha256::digest(&json));
+    bytes.extend_from_slice(&json);
+    Ok(bytes)
 }
 
 /// Reads a seed disk from its beginning.

@@ -5,6 +5,7 @@ mod kind;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::accelerator::{AcceleratorChoice, Verdict};
 use crate::program::Programs;
 use crate::qemu::QemuDriver;
 use crate::saved::{Kept, Saved, SavedFiles};
-use crate::spec::{Architecture, MachineSpec};
+use crate::spec::{Architecture, MachineSpec, Protocol};
 use crate::state::MachineState;
 use crate::store::{Disks, MachineDir};
 use crate::template::TemplateFiles;
@@ -80,6 +81,24 @@ pub struct Captured {
     pub kept: Kept,
     /// The frozen disk that the memory belongs to.
     pub disk: PathBuf,
+}
+
+/// A port of the guest's network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GuestPort {
+    /// What speaks there.
+    pub protocol: Protocol,
+    /// Its number.
+    pub port: u16,
+}
+
+/// How a process of the host reaches a port of the guest while the machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exposed {
+    /// The guest's port.
+    pub guest: GuestPort,
+    /// Where to connect to.
+    pub host: SocketAddr,
 }
 
 /// A hypervisor process that this process started. Dropping it leaves the machine running; then
@@ -178,6 +197,29 @@ pub trait Driver {
         &self,
         dir: &MachineDir,
         spec: &MachineSpec,
+    ) -> impl Future<Output = Result<(), DriverError>> + Send;
+
+    /// Makes ports of a running guest reachable, at places of the host's `address` that are the driver's
+    /// choice, until the machine ends. Those that are reachable already stay where they are, so that
+    /// whoever comes after a lost process asks again. In the order of `ports`.
+    fn expose(
+        &self,
+        dir: &MachineDir,
+        address: IpAddr,
+        ports: &[GuestPort],
+    ) -> impl Future<Output = Result<Vec<Exposed>, DriverError>> + Send;
+
+    /// All ports of the guest that are reachable, those of its specification among them.
+    fn exposed(
+        &self,
+        dir: &MachineDir,
+    ) -> impl Future<Output = Result<Vec<Exposed>, DriverError>> + Send;
+
+    /// Ends what [`expose`](Self::expose) began. Connections that are open go on.
+    fn conceal(
+        &self,
+        dir: &MachineDir,
+        exposed: &[Exposed],
     ) -> impl Future<Output = Result<(), DriverError>> + Send;
 
     /// What the machine is doing now. Takes two seconds at most.
@@ -301,6 +343,23 @@ impl Driver for AnyDriver {
 
     async fn grow(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
         dispatch!(self, driver => driver.grow(dir, spec).await)
+    }
+
+    async fn expose(
+        &self,
+        dir: &MachineDir,
+        address: IpAddr,
+        ports: &[GuestPort],
+    ) -> Result<Vec<Exposed>, DriverError> {
+        dispatch!(self, driver => driver.expose(dir, address, ports).await)
+    }
+
+    async fn exposed(&self, dir: &MachineDir) -> Result<Vec<Exposed>, DriverError> {
+        dispatch!(self, driver => driver.exposed(dir).await)
+    }
+
+    async fn conceal(&self, dir: &MachineDir, exposed: &[Exposed]) -> Result<(), DriverError> {
+        dispatch!(self, driver => driver.conceal(dir, exposed).await)
     }
 
     async fn observe(&self, dir: &MachineDir) -> MachineState {

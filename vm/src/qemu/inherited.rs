@@ -13,8 +13,8 @@ use crate::driver::DriverError;
 #[cfg(target_os = "linux")]
 use crate::size::Size;
 
-/// The number under which QEMU inherits the one file that it is handed open: one that this process,
-/// which has few files open, does not use itself.
+/// The number under which QEMU inherits the one file that it is handed open. Whatever had it before is
+/// closed in the new process.
 pub(super) const INHERITED: i32 = 200;
 /// The same as a path that QEMU can open.
 pub(super) const INHERITED_PATH: &str = "/proc/self/fd/200";
@@ -51,6 +51,11 @@ pub(super) fn detach(command: &mut Command, inherited: &Inherited) {
     let handed = inherited.0.as_ref().map(|file| file.as_raw_fd());
     let prepare = move || {
         rustix::process::setsid()?;
+        // Its memory is saved by its parent. Where Yama lets only ancestors read that (1, as on Ubuntu),
+        // whoever takes the place of a parent that was killed may too, if it is of the same user. Other
+        // kernels know no such call, and need none.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
         if let Some(number) = handed {
             // SAFETY: the caller keeps the file open until the process is spawned.
             let file = unsafe { BorrowedFd::borrow_raw(number) };

@@ -9,6 +9,7 @@ pub mod command_line;
 #[cfg(target_os = "linux")]
 mod devices;
 mod disks;
+mod exposed;
 mod failure;
 mod fingerprint;
 mod inherited;
@@ -25,12 +26,13 @@ mod save;
 mod working_set;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::accelerator::AcceleratorChoice;
 use crate::driver::{
-    Capabilities, Captured, Driver, DriverError, DriverFacts, DriverKind, GuestAddress, Origin,
-    RunningProcess,
+    Capabilities, Captured, Driver, DriverError, DriverFacts, DriverKind, Exposed, GuestAddress,
+    GuestPort, Origin, RunningProcess,
 };
 use crate::program::Programs;
 use crate::qmp::{QmpClient, QmpError};
@@ -155,6 +157,23 @@ impl Driver for QemuDriver {
 
     async fn grow(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
         disks::grow(dir, spec).await
+    }
+
+    async fn expose(
+        &self,
+        dir: &MachineDir,
+        address: IpAddr,
+        ports: &[GuestPort],
+    ) -> Result<Vec<Exposed>, DriverError> {
+        exposed::add(dir, address, ports).await
+    }
+
+    async fn exposed(&self, dir: &MachineDir) -> Result<Vec<Exposed>, DriverError> {
+        exposed::list(dir).await
+    }
+
+    async fn conceal(&self, dir: &MachineDir, exposed: &[Exposed]) -> Result<(), DriverError> {
+        exposed::remove(dir, exposed).await
     }
 
     async fn observe(&self, dir: &MachineDir) -> MachineState {

@@ -1,7 +1,6 @@
 //! From an endpoint and credentials to a channel that has answered.
 
 use crate::AGENT_SERVER_NAME;
-use crate::api::{InfoRequest, machine_client::MachineClient};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
@@ -141,7 +140,7 @@ pub(super) async fn connect(
     });
     let failed = |error: &(dyn std::error::Error + 'static)| classify(endpoint, error);
     // TLS is ours, so tonic sees a plain connection.
-    let channel = Endpoint::from_shared(format!("http://{AGENT_SERVER_NAME}"))
+    Endpoint::from_shared(format!("http://{AGENT_SERVER_NAME}"))
         .map_err(|error| failed(&error))?
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
@@ -149,13 +148,7 @@ pub(super) async fn connect(
         .keep_alive_timeout(Duration::from_secs(30))
         .connect_with_connector(connector)
         .await
-        .map_err(|error| failed(&error))?;
-    // Whoever listens must be an agent.
-    MachineClient::new(channel.clone())
-        .info(InfoRequest {})
-        .await
-        .map_err(|status| failed(&status))?;
-    Ok(channel)
+        .map_err(|error| failed(&error))
 }
 
 async fn open(endpoint: &AgentEndpoint, tls: &TlsConnector) -> Result<Stream, ConnectError> {

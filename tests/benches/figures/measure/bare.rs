@@ -68,7 +68,7 @@ impl Bare {
         let disk = record(&template)["disk"].as_str().map(PathBuf::from);
         Self {
             disk: disk.expect("a template names its disk"),
-            server: server.expect("the API's port is forwarded"),
+            server: server.expect("a port is forwarded"),
             folder,
             template,
             command,
@@ -187,20 +187,16 @@ impl Monitor {
     }
 }
 
-/// An option with another port of the host, where it forwards one.
+/// An option; the one that leads a port of the host to the machine's agent leads one to its API server
+/// instead, which a host agent does elsewhere.
 fn own_port(option: &str, server: &mut Option<SocketAddr>) -> String {
-    let forward = option
-        .strip_prefix(FORWARD)
-        .and_then(|rest| rest.split_once('-'));
-    let Some((_, guest)) = forward else {
+    if !option.starts_with(FORWARD) {
         return option.to_owned();
-    };
+    }
     let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
     let free = free.expect("a port is free");
-    if guest == format!(":{API_PORT}") {
-        *server = Some(free);
-    }
-    format!("{FORWARD}{free}-{guest}")
+    *server = Some(free);
+    format!("{FORWARD}{free}-:{API_PORT}")
 }
 
 fn record(template: &Path) -> Value {

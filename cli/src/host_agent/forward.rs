@@ -1,0 +1,198 @@
+//! One public port of a cluster: a listener on the host whose connections are led into the machine.
+//!
+//! ```text
+//! client --> listener (ours for life) --gate--> the driver's place for the guest's port --> guest
+//! ```
+//!
+//! The listener stays while the machine is off: who connects then waits for it, up to a limit. Bytes
+//! are copied as they come, each way ends by itself, and nothing is ever sent twice.
+
+use super::log;
+use coracle_vm::spec::Protocol;
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+
+/// How long who connects may wait for a machine that is off.
+const ABSENCE: Duration = Duration::from_secs(60);
+/// How long the way into the machine may take to open.
+const OPENING: Duration = Duration::from_secs(30);
+/// What opening takes where there is room. QEMU's listeners have room for two that were not taken yet,
+/// and a third would be answered after a second only: it is given up sooner and asked again.
+const PROMPT: Duration = Duration::from_millis(20);
+/// The pause before it is asked again.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Bytes that are copied at once, each way.
+const BUFFER: usize = 16 << 10;
+/// After this without a datagram a client is forgotten.
+const UDP_SILENCE: Duration = Duration::from_secs(90);
+/// Clients of a UDP port that are remembered at once.
+const MOST_UDP_CLIENTS: usize = 1024;
+/// The pause after the system refused another connection, for want of descriptors mostly.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// Where the machine takes connections now; none while it is off.
+pub type Way = watch::Receiver<Option<SocketAddr>>;
+
+/// A public port that is open.
+#[derive(Debug)]
+pub struct Forward {
+    task: JoinHandle<()>,
+}
+
+impl Drop for Forward {
+    /// The port is free at once; connections go on.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Forward {
+    /// Listens; an error tells why that cannot be.
+    pub fn open(public: SocketAddr, protocol: Protocol, way: Way) -> io::Result<Self> {
+        let task = match protocol {
+            Protocol::Tcp => tokio::spawn(tcp(listen(public)?, way)),
+            Protocol::Udp => {
+                let socket = std::net::UdpSocket::bind(public)?;
+                socket.set_nonblocking(true)?;
+                tokio::spawn(udp(UdpSocket::from_std(socket)?, way))
+            }
+        };
+        Ok(Self { task })
+    }
+}
+
+/// With a queue for a crowd that comes at once.
+fn listen(public: SocketAddr) -> io::Result<TcpListener> {
+    /// Connections that may wait to be taken.
+    const QUEUE: u32 = 4096;
+    let socket = match public {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    // On Windows it would let two programs listen.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(public)?;
+    socket.listen(QUEUE)
+}
+
+async fn tcp(listener: TcpListener, way: Way) {
+    let gate = Arc::new(Mutex::new(()));
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                tokio::spawn(lead(client, way.clone(), Arc::clone(&gate)));
+            }
+            Err(error) => {
+                log(&format!("a connection cannot be taken: {error}"));
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+        }
+    }
+}
+
+/// From a client to the machine, and back, until both have said all.
+async fn lead(mut client: TcpStream, way: Way, gate: Arc<Mutex<()>>) {
+    let Some(mut guest) = enter(way, &gate).await else {
+        return;
+    };
+    // What is small goes on at once.
+    let _ = client.set_nodelay(true).and(guest.set_nodelay(true));
+    // How it ends is between the two.
+    let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut guest, BUFFER, BUFFER).await;
+}
+
+/// A connection to the machine, as soon as it is there.
+async fn enter(mut way: Way, gate: &Mutex<()>) -> Option<TcpStream> {
+    let there = tokio::time::timeout(ABSENCE, way.wait_for(Option::is_some));
+    let address = (*there.await.ok()?.ok()?)?;
+    let knock = async {
+        // One at a time, so that nobody overtakes into the place that another one knocks for.
+        let _turn = gate.lock().await;
+        loop {
+            match tokio::time::timeout(PROMPT, TcpStream::connect(address)).await {
+                Ok(opened) => return opened,
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    };
+    tokio::time::timeout(OPENING, knock).await.ok()?.ok()
+}
+
+/// Datagrams, each client's from a socket of its own, so that answers find their way back.
+async fn udp(socket: UdpSocket, way: Way) {
+    let socket = Arc::new(socket);
+    let mut clients: HashMap<SocketAddr, Client> = HashMap::new();
+    let mut datagram = vec![0; 1 << 16];
+    loop {
+        let Ok((length, from)) = socket.recv_from(&mut datagram).await else {
+            // What an earlier answer met: its client is gone.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let Some(address) = *way.borrow() else {
+            continue;
+        };
+        clients.retain(|_, client| !client.answers.is_finished());
+        let known = clients.get(&from).filter(|one| one.address == address);
+        let guest = match known {
+            Some(client) => Arc::clone(&client.guest),
+            None if clients.len() >= MOST_UDP_CLIENTS => continue,
+            None => {
+                let Ok(client) = Client::open(Arc::clone(&socket), from, address).await else {
+                    continue;
+                };
+                let guest = Arc::clone(&client.guest);
+                clients.insert(from, client);
+                guest
+            }
+        };
+        // Datagrams may be lost.
+        let _ = guest.send(&datagram[..length]).await;
+    }
+}
+
+/// One sender of datagrams.
+struct Client {
+    address: SocketAddr,
+    guest: Arc<UdpSocket>,
+    answers: JoinHandle<()>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.answers.abort();
+    }
+}
+
+impl Client {
+    async fn open(
+        public: Arc<UdpSocket>,
+        from: SocketAddr,
+        address: SocketAddr,
+    ) -> io::Result<Self> {
+        // QEMU's network answers to this very address, whichever of the loopback ones a datagram came from.
+        let guest = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
+        guest.connect(address).await?;
+        let answering = Arc::clone(&guest);
+        let answers = tokio::spawn(async move {
+            let mut datagram = vec![0; 1 << 16];
+            while let Ok(Ok(length)) =
+                tokio::time::timeout(UDP_SILENCE, answering.recv(&mut datagram)).await
+            {
+                let _ = public.send_to(&datagram[..length], from).await;
+            }
+        });
+        Ok(Self {
+            address,
+            guest,
+            answers,
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! What brings a host agent back that was killed: a process that waits for the lock which a host agent
+//! holds as long as it lives. One that ends by itself ends its guard first, so whoever comes by the lock
+//! knows that the other was lost, and becomes its successor.
+
+use super::log;
+use crate::error::{Context as _, ErrorId, Result};
+use crate::settings::Settings;
+use coracle_vm::MachineDir;
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A host agent that lived for less was not worth bringing back often.
+const SHORT_LIFE: Duration = Duration::from_secs(60);
+/// How often one is brought back that lives for no longer.
+const MOST_SHORT_LIVES: u32 = 5;
+
+/// The file that a host agent locks.
+pub fn lock_file(dir: &MachineDir) -> PathBuf {
+    dir.path().join("host-agent.lock")
+}
+
+/// The same, open.
+pub fn open_lock(dir: &MachineDir) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(lock_file(dir))
+}
+
+/// The guard of this process, which ends with this value.
+#[derive(Debug)]
+pub struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // One that ended already is as good.
+        let _ = self.0.kill().and_then(|()| self.0.wait().map(drop));
+    }
+}
+
+/// Starts a guard for this process; without one, a command that finds the host agent missing is what
+/// brings it back. A tether is handed on.
+pub fn spawn(settings: &Settings, tethered: bool, short_lives: u32) -> Option<Guard> {
+    if short_lives >= MOST_SHORT_LIVES {
+        log("was lost too often and is not guarded any more");
+        return None;
+    }
+    let mut command = host_agent(settings, tethered);
+    command
+        .args(["--guard", "--short-lives"])
+        .arg(short_lives.to_string())
+        .stdout(Stdio::null());
+    if !tethered {
+        command.stdin(Stdio::null());
+    }
+    match command.spawn() {
+        Ok(child) => Some(Guard(child)),
+        Err(error) => {
+            log(&format!("cannot start a guard: {error}"));
+            None
+        }
+    }
+}
+
+/// What the guard does.
+pub async fn wait(settings: &Settings, dir: &MachineDir, tethered: bool, lives: u32) -> Result<u8> {
+    let begun = Instant::now();
+    let failed = || format!("cannot lock {}", lock_file(dir).display());
+    let file = open_lock(dir).context(ErrorId::Write, failed)?;
+    let waited = tokio::task::spawn_blocking(move || file.lock()).await;
+    waited
+        .context(ErrorId::Internal, failed)?
+        .context(ErrorId::Write, failed)?;
+    let lives = if begun.elapsed() < SHORT_LIFE {
+        lives + 1
+    } else {
+        0
+    };
+    let mut command = host_agent(settings, tethered);
+    command
+        .args(["--adopt", "--short-lives"])
+        .arg(lives.to_string());
+    crate::commands::kubectl::become_program(command)
+}
+
+fn host_agent(settings: &Settings, tethered: bool) -> Command {
+    let mut command = Command::new(&settings.executable);
+    command
+        .args(["host-agent", "--profile"])
+        .arg(settings.profile.as_str())
+        .args(tethered.then_some("--tethered"))
+        .env("CORACLE_HOME", &settings.home)
+        .current_dir(&settings.home);
+    command
+}

@@ -1,0 +1,467 @@
+//! The life of a host agent: from the first machine that it launches, or the one that it finds, to the
+//! command that sends it away.
+//!
+//! ```text
+//!            Launch                 the machine ends
+//! (spawned) --------> Machine ----------------------> nothing --ABSENCE--> ends
+//!     |                 ^  ^                             |
+//!     +--adopts---------+  +-----------Launch------------+         Retire: ends, from every state
+//! ```
+//!
+//! It does one thing at a time: what a command asked for is over before the machine's end is looked at.
+
+use super::control::{self, Answer, Asked, LaunchFrom, Request};
+use super::ports::Ports;
+use super::services::{self, Order};
+use super::{Report, Told, asked, clock, guard, log};
+use crate::cluster::{self, Cluster, hibernate};
+use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::settings::Settings;
+use coracle_vm::{
+    Driver as _, MachineDir, MachineState, Origin, RunningProcess, Saves, TemplateError,
+    TemplateFiles, TemplateKey, Templates, log_file,
+};
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// How long there may be no machine: a start that boots it anew comes sooner.
+const ABSENCE: Duration = Duration::from_secs(60);
+/// How long the one before may take to be gone.
+const SUCCESSION: Duration = Duration::from_secs(10);
+/// The pause before ports are led again that could not be.
+const LEAD_PAUSE: Duration = Duration::from_secs(1);
+/// When a start has touched what it touches.
+const START_UP: Duration = Duration::from_secs(2);
+/// When the first things that are done with a new cluster are over.
+const QUIET: Duration = Duration::from_secs(60);
+/// How often the sizes of a running machine's logs are looked at.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
+/// A log is begun anew when it has grown beyond this many bytes.
+pub(super) const LONGEST_LOG: u64 = 1 << 20;
+
+/// How a host agent begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum First {
+    /// With the launch of a machine.
+    Launch(LaunchFrom),
+    /// With the machine that there is, after the host agent that launched it was lost.
+    Adopt,
+}
+
+/// The machine that it holds.
+enum Machine {
+    /// None.
+    Nothing,
+    /// One that this process launched.
+    Launched(Box<RunningProcess>),
+    /// One that an earlier host agent launched.
+    Adopted,
+}
+
+struct HostAgent {
+    settings: Settings,
+    dir: MachineDir,
+    ports: Ports,
+    machine: Machine,
+    /// When to look at what a machine that began with a template has touched of it.
+    learn: Option<(Instant, TemplateFiles)>,
+    /// Since when there is no machine.
+    absent_since: Instant,
+    /// When to try again to lead the ports into the machine.
+    lead_again: Option<Instant>,
+    /// Follows the Services of a machine that there is, and what it orders.
+    following: Option<AbortOnDrop>,
+    orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
+}
+
+/// A task that ends with this value.
+struct AbortOnDrop(tokio::task::JoinHandle<Infallible>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What the hidden command does: begins, reports, and serves until it is not needed any more.
+pub async fn serve(
+    settings: &Settings,
+    first: &First,
+    tethered: bool,
+    short_lives: u32,
+) -> Result<u8> {
+    leave_terminal();
+    raise_file_limit();
+    let begun = begin(settings, first).await;
+    let report = match &begun {
+        Ok(_) => Report::Running,
+        Err(error) => Report::Failed(Told::from(error)),
+    };
+    let line =
+        serde_json::to_string(&report).context(ErrorId::Internal, || "cannot report".into())?;
+    // The parent may be gone: the machine goes on without it.
+    let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
+    let (lock, listener, mut agent) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            log(&error.render(settings.profile.as_str()));
+            return Ok(error.exit_code());
+        }
+    };
+    let guard = guard::spawn(settings, tethered, short_lives);
+    let (sender, requests) = mpsc::channel(1);
+    let answering = tokio::spawn(control::serve(listener, sender));
+    let dir = agent.dir.clone();
+    tokio::select! {
+        () = agent.live(requests) => {}
+        never = bound_logs(&dir) => match never {},
+        never = clock::keep(settings) => match never {},
+        never = end_with_tether(settings), if tethered => match never {},
+    }
+    drop(guard);
+    // Another one may begin from here on.
+    answering.abort();
+    let _ = answering.await;
+    drop((agent, lock));
+    make_save_durable(&dir).await;
+    Ok(0)
+}
+
+/// The lock that makes it the only one, where it is asked, and itself with a machine.
+async fn begin(settings: &Settings, first: &First) -> Result<(File, control::Listener, HostAgent)> {
+    let cluster = Cluster::find(settings)?;
+    let dir = cluster.dir().clone();
+    let lock = lock(&dir).await?;
+    let ports = Ports::open(cluster.endpoint())?;
+    // Before the machine runs, so that whoever sees it run finds somebody to ask.
+    let listener = control::listen(&dir)?;
+    let mut agent = HostAgent {
+        settings: settings.clone(),
+        dir,
+        ports,
+        machine: Machine::Nothing,
+        learn: None,
+        absent_since: Instant::now(),
+        lead_again: None,
+        following: None,
+        orders: mpsc::channel(1),
+    };
+    match first {
+        First::Launch(from) => agent.launch(from).await?,
+        First::Adopt => agent.adopt(&cluster).await?,
+    }
+    Ok((lock, listener, agent))
+}
+
+/// The lock that a host agent holds as long as it lives. Not waiting for it would mean two that forward
+/// the same ports.
+async fn lock(dir: &MachineDir) -> Result<File> {
+    let path = guard::lock_file(dir);
+    let failed = || format!("cannot lock {}", path.display());
+    let file = guard::open_lock(dir).context(ErrorId::Write, failed)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if begun.elapsed() < SUCCESSION => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorId::LockBusy,
+                    "the cluster has another host agent",
+                ));
+            }
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(error).context(ErrorId::Write, failed);
+            }
+        }
+    }
+}
+
+impl HostAgent {
+    /// Until it is sent away, or there has been no machine for long.
+    async fn live(&mut self, mut requests: mpsc::Receiver<Asked>) {
+        loop {
+            let machine_is_there = !matches!(self.machine, Machine::Nothing);
+            let learn_at = self.learn.as_ref().map(|(at, _)| *at);
+            tokio::select! {
+                biased;
+                asked = requests.recv() => {
+                    let Some((request, answer_to)) = asked else {
+                        return;
+                    };
+                    let answer = self.carry_out(request).await.unwrap_or_else(|error| {
+                        log(&error.render(self.settings.profile.as_str()));
+                        Answer::Failed(Told::from(&error))
+                    });
+                    let retired = matches!(answer, Answer::Retired);
+                    let _ = answer_to.send(answer);
+                    if retired {
+                        return;
+                    }
+                }
+                how = ended(&mut self.machine, &self.settings), if machine_is_there => {
+                    log(&format!("the machine ended: {how}"));
+                    self.machine_is_gone();
+                }
+                () = tokio::time::sleep_until(self.absent_since + ABSENCE), if !machine_is_there => {
+                    log("there is no machine any more");
+                    return;
+                }
+                () = sleep_until(learn_at) => self.learn(),
+                () = sleep_until(self.lead_again) => self.lead().await,
+                Some((wanted, answer_to)) = self.orders.1.recv() => {
+                    let published = self.ports.publish(&wanted);
+                    self.lead().await;
+                    let _ = answer_to.send(published);
+                }
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, request: Request) -> Result<Answer> {
+        Ok(match request {
+            Request::Launch(from) => {
+                self.launch(&from).await?;
+                Answer::Launched
+            }
+            Request::Hibernate => {
+                hibernate::hibernate(&Cluster::find(&self.settings)?).await?;
+                Answer::Hibernated
+            }
+            Request::Capture(folder) => {
+                let cluster = Cluster::find(&self.settings)?;
+                let captured = asked::capture_from_here(&self.settings, &cluster, &folder);
+                Answer::Captured(Box::pin(captured).await?)
+            }
+            Request::Published => Answer::Published(self.ports.published()),
+            Request::Wait => Answer::Idle {
+                launched: matches!(self.machine, Machine::Launched(_)),
+            },
+            Request::Retire => Answer::Retired,
+        })
+    }
+
+    /// Launches the machine and leads the ports into it.
+    async fn launch(&mut self, from: &LaunchFrom) -> Result<()> {
+        self.machine_is_gone();
+        let origin = match from {
+            LaunchFrom::Boot => Origin::Boot,
+            LaunchFrom::Saved => Origin::Saved(Box::new(hibernate::saved(&self.settings)?)),
+            LaunchFrom::Template(folder) => Origin::Template(TemplateFiles::in_folder(folder)),
+        };
+        let cluster = Cluster::find(&self.settings)?;
+        let driver = cluster.driver()?;
+        let launching = driver.launch(cluster.dir(), cluster.machine_spec(), &origin);
+        let process = Box::pin(launching).await?;
+        log(&format!("the machine runs as process {}", process.pid));
+        self.machine = Machine::Launched(Box::new(process));
+        self.lead().await;
+        self.follow();
+        self.learn = from
+            .template()
+            .map(|files| (Instant::now() + START_UP, files));
+        tokio::spawn(keep_template(self.settings.clone(), from.clone()));
+        Ok(())
+    }
+
+    /// Goes on with the machine that there is, if there is one.
+    async fn adopt(&mut self, cluster: &Cluster) -> Result<()> {
+        if cluster.state().await? == MachineState::Off {
+            return Ok(());
+        }
+        log("goes on with a machine whose host agent was lost");
+        self.machine = Machine::Adopted;
+        self.lead().await;
+        self.follow();
+        Ok(())
+    }
+
+    /// Leads the ports into the machine. Somebody else may be at its monitor, for as long as a save takes.
+    async fn lead(&mut self) {
+        let led = async { self.ports.lead(&Cluster::find(&self.settings)?).await };
+        self.lead_again = match led.await {
+            Ok(()) => None,
+            Err(error) => {
+                log(&format!("ports are led later: {}", error.message()));
+                Some(Instant::now() + LEAD_PAUSE)
+            }
+        };
+    }
+
+    fn follow(&mut self) {
+        let following = services::follow(self.settings.clone(), self.orders.0.clone());
+        self.following = Some(AbortOnDrop(tokio::spawn(following)));
+    }
+
+    fn machine_is_gone(&mut self) {
+        self.following = None;
+        self.machine = Machine::Nothing;
+        self.learn = None;
+        self.lead_again = None;
+        self.absent_since = Instant::now();
+        self.ports.hold();
+    }
+
+    fn learn(&mut self) {
+        if let (Some((_, files)), Machine::Launched(process)) = (self.learn.take(), &self.machine)
+            && let Ok(driver) = Cluster::find(&self.settings).and_then(|found| found.driver())
+        {
+            driver.learn(&self.dir, process, &files);
+        }
+    }
+}
+
+/// Waits for the machine's end and says how it was. May be cancelled.
+async fn ended(machine: &mut Machine, settings: &Settings) -> String {
+    let ended = match machine {
+        Machine::Nothing => std::future::pending().await,
+        Machine::Launched(process) => process.wait().await.map(|status| status.to_string()),
+        Machine::Adopted => off(settings)
+            .await
+            .map(|()| "nobody knows how".to_owned())
+            .map_err(|error| std::io::Error::other(error.message().to_owned())),
+    };
+    ended.unwrap_or_else(|error| format!("its process is lost: {error}"))
+}
+
+/// Waits until no process runs the machine.
+async fn off(settings: &Settings) -> Result<()> {
+    /// Each time that is waited; a machine may run for months.
+    const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+    let cluster = Cluster::find(settings)?;
+    let driver = cluster.driver()?;
+    loop {
+        match driver.wait_off(cluster.dir(), PATIENCE).await {
+            Err(coracle_vm::DriverError::TimedOut { .. }) => {}
+            done => return Ok(done?),
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes a state that was just saved to the disk: nobody has to wait for that. A start that comes
+/// meanwhile takes it away, and that is as good.
+async fn make_save_durable(dir: &MachineDir) {
+    let Ok(Some(saved)) = Saves::new(dir).present() else {
+        return;
+    };
+    let written = tokio::task::spawn_blocking(move || saved.make_durable()).await;
+    if let Ok(Err(error)) = written {
+        log(&format!(
+            "the saved state will not outlive a loss of power: {error}"
+        ));
+    }
+}
+
+/// Writes a template that was just made to the disk, beside the machine that began with it, and notes
+/// later what its files hash to.
+async fn keep_template(settings: Settings, from: LaunchFrom) {
+    let LaunchFrom::Template(folder) = from else {
+        return;
+    };
+    let kept = async {
+        let name = folder.file_name();
+        let key = name.and_then(|name| TemplateKey::from_name(name.to_str()?));
+        let templates = cluster::template::templates(&settings);
+        let now = time::OffsetDateTime::now_utc();
+        let Some(template) = key.and_then(|key| templates.find(&key, now).ok().flatten()) else {
+            return Ok(());
+        };
+        let made = template.clone();
+        blocking(move || Templates::make_durable(&made)).await?;
+        tokio::time::sleep(QUIET).await;
+        blocking(move || template.note_digests()).await
+    };
+    let kept: Result<()> = kept.await;
+    if let Err(error) = kept {
+        log(&format!(
+            "the template may not outlive a loss of power, or cannot be checked: {}",
+            error.render(settings.profile.as_str())
+        ));
+    }
+}
+
+async fn blocking(work: impl FnOnce() -> Result<(), TemplateError> + Send + 'static) -> Result<()> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.context(ErrorId::Internal, || "a task ended early".into())??)
+}
+
+/// Deletes the cluster when nobody holds the other end of standard input any more. The deletion ends
+/// the machine, and sends this process away.
+async fn end_with_tether(settings: &Settings) -> Infallible {
+    let mut input = tokio::io::stdin();
+    // Nothing is ever written there; an error is an end too.
+    let _ = tokio::io::copy(&mut input, &mut tokio::io::sink()).await;
+    log("the command that this cluster was made for has ended; deleting it");
+    let deleted = tokio::process::Command::new(&settings.executable)
+        .args(["delete", "--quiet", "--profile", settings.profile.as_str()])
+        .env("CORACLE_HOME", &settings.home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .await;
+    match deleted {
+        Ok(status) => log(&format!("the deletion ended: {status}")),
+        Err(error) => log(&format!("cannot delete it: {error}")),
+    }
+    std::future::pending().await
+}
+
+/// Keeps what a machine says in months of running from filling the disk.
+async fn bound_logs(dir: &MachineDir) -> Infallible {
+    loop {
+        tokio::time::sleep(LOG_PAUSE).await;
+        let logs = [
+            dir.serial_log(),
+            dir.qemu_log(),
+            cluster::host_agent_log(dir),
+        ];
+        for path in logs {
+            bound(&path);
+        }
+    }
+}
+
+fn bound(path: &Path) {
+    if let Err(error) = log_file::bound(path, LONGEST_LOG) {
+        log(&format!("cannot shorten {}: {error}", path.display()));
+    }
+}
+
+/// A session of its own: neither Ctrl-C nor the end of the terminal reaches it.
+#[cfg(unix)]
+fn leave_terminal() {
+    // Fails only where it leads a group already, and then it has left.
+    let _ = rustix::process::setsid();
+}
+
+#[cfg(not(unix))]
+fn leave_terminal() {}
+
+/// As many connections as the system lets a user have: each takes a file here and one in the hypervisor,
+/// which inherits the limit.
+#[cfg(unix)]
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // macOS may refuse: then there are as many as before.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+#[cfg(not(unix))]
+fn raise_file_limit() {}

@@ -1,0 +1,359 @@
+//! The ports of the host that lead into the machine: open for as long as there is a host agent, whatever
+//! the machine does.
+
+use super::forward::Forward;
+use super::log;
+use crate::cluster::{Cluster, Endpoint};
+use crate::error::Result;
+use coracle_vm::address::AddressError;
+use coracle_vm::spec::Protocol;
+use coracle_vm::{Driver as _, Exposed, GuestPort};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use tokio::sync::watch;
+
+/// What is added to a port that cannot be had, for the first of those that are tried instead: 80 and 443,
+/// which an ordinary user may not open on most hosts, become 8080 and 8443 in many other tools, and 8080
+/// and 8443 here.
+const ELSEWHERE: u16 = 8000;
+/// How many are tried instead.
+const ALTERNATIVES: u16 = 10;
+
+/// What a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub enum Purpose {
+    /// A NodePort, on the cluster's address.
+    NodePort,
+    /// A port of a load balancer, on an address of its own.
+    LoadBalancer,
+}
+
+/// A port that a Service asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The Service's namespace.
+    pub namespace: String,
+    /// The Service.
+    pub service: String,
+    /// Its port, by name where it has one.
+    pub port: String,
+    /// Its port, by number.
+    pub number: i32,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Where the host is to listen.
+    pub public: SocketAddr,
+    /// Where that leads.
+    pub guest: GuestPort,
+}
+
+impl Wanted {
+    fn place(&self) -> (SocketAddr, Protocol) {
+        (self.public, self.guest.protocol)
+    }
+
+    fn published(&self, actual: Option<SocketAddr>, problem: Option<String>) -> Published {
+        Published {
+            namespace: self.namespace.clone(),
+            service: self.service.clone(),
+            port: self.port.clone(),
+            number: self.number,
+            purpose: self.purpose,
+            protocol: self.guest.protocol.as_str().to_owned(),
+            actual,
+            problem,
+        }
+    }
+}
+
+/// What came of a port that a Service asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The Service's namespace.
+    pub namespace: String,
+    /// The Service.
+    pub service: String,
+    /// Its port, by name where it has one.
+    pub port: String,
+    /// Its port, by number.
+    pub number: i32,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Where the host listens; none where it cannot.
+    pub actual: Option<SocketAddr>,
+    /// Why it is not where it should be.
+    pub problem: Option<String>,
+}
+
+/// All ports of a cluster that are open.
+#[derive(Debug)]
+pub struct Ports {
+    endpoint: Endpoint,
+    /// Those that every cluster has.
+    own: Vec<Open>,
+    /// Those that Services asked for, by where they should be.
+    asked: BTreeMap<(SocketAddr, Protocol), Asked>,
+    published: Vec<Published>,
+    /// What was exposed for a port that is not wanted any more, and could not be concealed then.
+    stale: Vec<Exposed>,
+}
+
+#[derive(Debug)]
+struct Open {
+    public: SocketAddr,
+    guest: GuestPort,
+    way: watch::Sender<Option<SocketAddr>>,
+    _forward: Forward,
+}
+
+#[derive(Debug)]
+struct Asked {
+    open: Open,
+    problem: Option<String>,
+}
+
+impl Open {
+    fn at(public: SocketAddr, guest: GuestPort) -> std::io::Result<Self> {
+        let (way, following) = watch::channel(None);
+        Ok(Self {
+            public,
+            guest,
+            way,
+            _forward: Forward::open(public, guest.protocol, following)?,
+        })
+    }
+}
+
+impl Ports {
+    /// Opens those that every cluster has: the Kubernetes API and SSH.
+    pub fn open(endpoint: Endpoint) -> Result<Self> {
+        let own = crate::cluster::published(&endpoint).map(|(public, port)| {
+            let guest = GuestPort {
+                protocol: Protocol::Tcp,
+                port,
+            };
+            Open::at(public, guest).map_err(|source| AddressError::of(public, source))
+        });
+        Ok(Self {
+            endpoint,
+            own: own
+                .into_iter()
+                .collect::<std::result::Result<_, AddressError>>()?,
+            asked: BTreeMap::new(),
+            published: Vec::new(),
+            stale: Vec::new(),
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Open> {
+        self.own
+            .iter()
+            .chain(self.asked.values().map(|asked| &asked.open))
+    }
+
+    /// Leads all of them into the machine, which runs.
+    pub async fn lead(&mut self, cluster: &Cluster) -> Result<()> {
+        let driver = cluster.driver()?;
+        let guests: Vec<GuestPort> = self
+            .all()
+            .filter(|open| open.way.borrow().is_none())
+            .map(|open| open.guest)
+            .collect();
+        if !guests.is_empty() {
+            let address = self.endpoint.address;
+            let exposed = driver.expose(cluster.dir(), address, &guests).await?;
+            let exposed: BTreeMap<GuestPort, SocketAddr> =
+                exposed.iter().map(|one| (one.guest, one.host)).collect();
+            for open in self.all() {
+                if let Some(host) = exposed.get(&open.guest) {
+                    open.way.send_replace(Some(*host));
+                }
+            }
+        }
+        if !self.stale.is_empty() {
+            driver.conceal(cluster.dir(), &self.stale).await?;
+            self.stale.clear();
+        }
+        Ok(())
+    }
+
+    /// The machine is off: who connects waits.
+    pub fn hold(&mut self) {
+        for open in self.all() {
+            open.way.send_replace(None);
+        }
+        // They are gone with it.
+        self.stale.clear();
+    }
+
+    /// Opens the ports that Services ask for, and closes all others but the cluster's own. Where one
+    /// cannot be had another is taken. [`lead`](Self::lead) leads the new ones.
+    pub fn publish(&mut self, wanted: &[Wanted]) -> Vec<Published> {
+        // Those that are not wanted any more are closed first: somebody else may ask for their places.
+        let closed = self.close_all_but(wanted);
+        let published: Vec<Published> = wanted
+            .iter()
+            .map(|one| {
+                let opened = self.opened(one);
+                let (actual, problem) = match opened {
+                    Ok(asked) => (Some(asked.open.public), asked.problem.clone()),
+                    Err(problem) => (None, Some(problem)),
+                };
+                one.published(actual, problem)
+            })
+            .collect();
+        let unused = |one: &Exposed| self.all().all(|open| open.guest != one.guest);
+        let stale: Vec<Exposed> = closed.into_iter().filter(unused).collect();
+        self.stale.extend(stale);
+        for one in published.iter().filter(|one| !self.published.contains(one)) {
+            if let Some(problem) = &one.problem {
+                let (namespace, service) = (&one.namespace, &one.service);
+                log(&format!(
+                    "{namespace}/{service} port {}: {problem}",
+                    one.port
+                ));
+            }
+        }
+        self.published.clone_from(&published);
+        published
+    }
+
+    /// Closes what is not wanted, or leads elsewhere now; gives what was exposed for it.
+    fn close_all_but(&mut self, wanted: &[Wanted]) -> Vec<Exposed> {
+        let (kept, closed): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.asked)
+            .into_iter()
+            .partition(|(place, asked)| {
+                let is_it = |one: &Wanted| one.place() == *place && one.guest == asked.open.guest;
+                wanted.iter().any(is_it)
+            });
+        self.asked = kept;
+        let exposed = |asked: Asked| {
+            let (guest, host) = (asked.open.guest, *asked.open.way.borrow());
+            host.map(|host| Exposed { guest, host })
+        };
+        closed.into_values().filter_map(exposed).collect()
+    }
+
+    /// The port for what is wanted: the one that there is, unless that had to go elsewhere and its place
+    /// is free now. The error tells why there is none.
+    fn opened(&mut self, wanted: &Wanted) -> std::result::Result<&Asked, String> {
+        let asked = match self.asked.remove(&wanted.place()) {
+            Some(there) if there.problem.is_none() => there,
+            Some(elsewhere) => match Open::at(wanted.public, wanted.guest) {
+                Ok(open) => {
+                    open.way.send_replace(*elsewhere.open.way.borrow());
+                    let problem = None;
+                    Asked { open, problem }
+                }
+                Err(_) => elsewhere,
+            },
+            None => open_somewhere(wanted)?,
+        };
+        Ok(self.asked.entry(wanted.place()).or_insert(asked))
+    }
+
+    /// What came of the ports that Services asked for last.
+    pub fn published(&self) -> Vec<Published> {
+        self.published.clone()
+    }
+}
+
+/// Where it should be; else near there, with a problem. The error tells why it is nowhere.
+fn open_somewhere(wanted: &Wanted) -> std::result::Result<Asked, String> {
+    let public = wanted.public;
+    let source = match Open::at(public, wanted.guest) {
+        Ok(open) => {
+            return Ok(Asked {
+                open,
+                problem: None,
+            });
+        }
+        Err(source) => source,
+    };
+    let why = AddressError::of(public, source).to_string();
+    let first = public.port().checked_add(ELSEWHERE);
+    let others = first
+        .into_iter()
+        .flat_map(|first| first..first.saturating_add(ALTERNATIVES));
+    for port in others {
+        let other = SocketAddr::new(public.ip(), port);
+        if let Ok(open) = Open::at(other, wanted.guest) {
+            return Ok(Asked {
+                open,
+                problem: Some(format!("{why}; it is at {other} instead")),
+            });
+        }
+    }
+    Err(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn endpoint(address: &str) -> Endpoint {
+        Endpoint {
+            address: address.parse().unwrap(),
+            api_port: 26443,
+            agent_port: 27443,
+            ssh_port: 22222,
+        }
+    }
+
+    fn wanted(public: &str, guest: u16) -> Wanted {
+        Wanted {
+            namespace: "default".into(),
+            service: "shop".into(),
+            port: "http".into(),
+            number: 80,
+            purpose: Purpose::NodePort,
+            public: public.parse().unwrap(),
+            guest: GuestPort {
+                protocol: Protocol::Tcp,
+                port: guest,
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn ports_are_opened_kept_and_closed_as_they_are_asked_for() {
+        let mut ports = Ports::open(endpoint("127.88.77.1")).unwrap();
+        let one = wanted("127.88.77.1:30080", 30080);
+        let two = wanted("127.88.77.1:30081", 30081);
+        let published = ports.publish(&[one.clone(), two.clone()]);
+        assert!(published.iter().all(|one| one.problem.is_none()));
+        assert_eq!(published[1].actual, Some(two.public));
+        TcpListener::bind(one.public).unwrap_err();
+        ports.publish(std::slice::from_ref(&two));
+        // The listener's task ends with the next turn.
+        tokio::task::yield_now().await;
+        TcpListener::bind(one.public).unwrap();
+        TcpListener::bind(two.public).unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_port_that_somebody_holds_is_elsewhere_until_it_is_free() {
+        let held = TcpListener::bind("127.88.77.2:30080").unwrap();
+        let mut ports = Ports::open(endpoint("127.88.77.2")).unwrap();
+        let one = wanted("127.88.77.2:30080", 30080);
+        let published = ports.publish(std::slice::from_ref(&one));
+        let actual = published[0].actual.unwrap();
+        assert_eq!(actual, "127.88.77.2:38080".parse().unwrap());
+        let problem = published[0].problem.clone().unwrap();
+        assert!(
+            problem.contains("is used by another program; it is at 127.88.77.2:38080"),
+            "{problem}"
+        );
+        drop(held);
+        let published = ports.publish(std::slice::from_ref(&one));
+        assert_eq!(
+            (published[0].actual, &published[0].problem),
+            (Some(one.public), &None)
+        );
+    }
+}

@@ -1,0 +1,408 @@
+//! Follows the cluster's Services: which ports of the host are to lead to which of the guest's.
+//!
+//! ```text
+//! Services --watch--> plan: NodePorts on the cluster's address,
+//!                           load balancers on addresses of their own --publish--> ports
+//!                                     status of the load balancers <-- what came of it
+//! ```
+//!
+//! The address of a load balancer is kept where everybody sees it: in the Service's own status.
+
+use super::log;
+use super::ports::{Published, Purpose, Wanted};
+use crate::cluster::Cluster;
+use crate::error::{Context as _, ErrorId, Result};
+use crate::settings::Settings;
+use coracle_vm::GuestPort;
+use coracle_vm::spec::Protocol;
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::watcher::{self, Event, watcher};
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// The pause before a machine is looked at that has no identity of its own yet.
+const SETTLING: Duration = Duration::from_millis(250);
+/// Whoever started the machine comes first.
+const COURTESY: Duration = Duration::from_millis(500);
+/// First and longest pause before the API is asked again after an error.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// Services that are changed together are published together.
+const GATHERING: Duration = Duration::from_millis(50);
+/// When ports are tried again that could not be opened.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Ports to be open from now on, all of them, and who waits to hear what came of it.
+pub type Order = (Vec<Wanted>, oneshot::Sender<Vec<Published>>);
+
+type Key = (String, String);
+type Services = BTreeMap<Key, Service>;
+
+/// What the Services ask for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    ports: Vec<Wanted>,
+    /// The addresses of the load balancers that are ours.
+    addresses: BTreeMap<Key, IpAddr>,
+}
+
+/// Follows the Services of a machine that runs, for ever.
+pub async fn follow(settings: Settings, orders: mpsc::Sender<Order>) -> Infallible {
+    let mut pause = BACK_OFF.0;
+    loop {
+        match watch(&settings, &orders, &mut pause).await {
+            Ok(never) => match never {},
+            Err(error) => {
+                tracing::debug!(error = error.message(), "Services are not followed");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(BACK_OFF.1);
+            }
+        }
+    }
+}
+
+async fn watch(
+    settings: &Settings,
+    orders: &mpsc::Sender<Order>,
+    pause: &mut Duration,
+) -> Result<Infallible> {
+    let cluster = loop {
+        let cluster = Cluster::find(settings)?;
+        if !cluster.passing_identity().exists() {
+            break cluster;
+        }
+        tokio::time::sleep(SETTLING).await;
+    };
+    tokio::time::sleep(COURTESY).await;
+    let address = cluster.endpoint().address;
+    let client = cluster.api()?;
+    let api: Api<Service> = Api::all(client.clone());
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
+    let mut services = Services::new();
+    let mut begun = Services::new();
+    let mut follower = Follower {
+        client,
+        address,
+        orders: orders.clone(),
+        troubled: false,
+    };
+    // Nothing is known before the first list is complete.
+    let mut dirty = false;
+    loop {
+        let wait = match (dirty, follower.troubled) {
+            (true, _) => GATHERING,
+            (false, true) => RETRY,
+            (false, false) => Duration::MAX,
+        };
+        tokio::select! {
+            event = events.next() => {
+                let event = event
+                    .context_missing("the watch ended")?
+                    .context(ErrorId::ControlPlaneTimeout, || "cannot follow Services".into())?;
+                *pause = BACK_OFF.0;
+                match event {
+                    Event::Init => begun = Services::new(),
+                    Event::InitApply(service) => drop(begun.insert(key(&service), service)),
+                    Event::InitDone => {
+                        services = std::mem::take(&mut begun);
+                        dirty = true;
+                    }
+                    Event::Apply(service) => {
+                        services.insert(key(&service), service);
+                        dirty = true;
+                    }
+                    Event::Delete(service) => {
+                        services.remove(&key(&service));
+                        dirty = true;
+                    }
+                }
+            }
+            () = tokio::time::sleep(wait) => {
+                dirty = false;
+                follower.publish(&services).await?;
+            }
+        }
+    }
+}
+
+/// An end of a stream that has none, as an error.
+trait ContextMissing<T> {
+    fn context_missing(self, what: &str) -> Result<T>;
+}
+
+impl<T> ContextMissing<T> for Option<T> {
+    fn context_missing(self, what: &str) -> Result<T> {
+        self.ok_or_else(|| crate::error::Error::new(ErrorId::ControlPlaneTimeout, what))
+    }
+}
+
+struct Follower {
+    client: kube::Client,
+    address: IpAddr,
+    orders: mpsc::Sender<Order>,
+    /// Whether a port is not where it should be.
+    troubled: bool,
+}
+
+impl Follower {
+    /// Has the ports opened that the Services ask for, and tells the load balancers' addresses.
+    async fn publish(&mut self, services: &Services) -> Result<()> {
+        let plan = plan(services, self.address);
+        let (sender, published) = oneshot::channel();
+        let sent = self.orders.send((plan.ports, sender)).await;
+        let published = match sent {
+            Ok(()) => published.await.unwrap_or_default(),
+            // The machine is gone, and this with it.
+            Err(_) => return Ok(()),
+        };
+        self.troubled = published.iter().any(|one| one.problem.is_some());
+        for (key, service) in services {
+            let Some(address) = plan.addresses.get(key) else {
+                continue;
+            };
+            let wanted = ingress(*address);
+            if present(service) == [wanted.clone()] {
+                continue;
+            }
+            let api: Api<Service> = Api::namespaced(self.client.clone(), &key.0);
+            let status = serde_json::json!({"status": {"loadBalancer": {"ingress": [wanted]}}});
+            let patch = Patch::Merge(&status);
+            match api
+                .patch_status(&key.1, &PatchParams::default(), &patch)
+                .await
+            {
+                Ok(_) => {}
+                // It was deleted meanwhile.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => {
+                    log(&format!(
+                        "the Service {}/{} is not told its address: {error}",
+                        key.0, key.1
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn key(service: &Service) -> Key {
+    let meta = &service.metadata;
+    (
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
+}
+
+/// What a load balancer's status says. In the cluster nobody answers at a loopback address of the host:
+/// `ipMode: Proxy` keeps kube-proxy from taking it for a local one.
+fn ingress(address: IpAddr) -> LoadBalancerIngress {
+    LoadBalancerIngress {
+        ip: Some(address.to_string()),
+        ip_mode: Some("Proxy".into()),
+        ..LoadBalancerIngress::default()
+    }
+}
+
+fn present(service: &Service) -> Vec<LoadBalancerIngress> {
+    let status = service.status.as_ref();
+    let balancer = status.and_then(|status| status.load_balancer.as_ref());
+    balancer
+        .and_then(|balancer| balancer.ingress.clone())
+        .unwrap_or_default()
+}
+
+/// Which are ours: a class names somebody else.
+fn is_our_balancer(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| {
+        spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none()
+    })
+}
+
+/// All ports that Services ask for. Each NodePort leads into the machine by the cluster's address, each
+/// port of a load balancer by its own one, if its Service has a NodePort for it to lead to.
+fn plan(services: &Services, address: IpAddr) -> Plan {
+    let addresses = addresses(services, address);
+    let mut ports = Vec::new();
+    for (key, service) in services {
+        let Some(spec) = &service.spec else {
+            continue;
+        };
+        for port in spec.ports.iter().flatten() {
+            let protocol = match port.protocol.as_deref() {
+                None | Some("TCP") => Protocol::Tcp,
+                Some("UDP") => Protocol::Udp,
+                // SCTP has no forwards.
+                Some(_) => continue,
+            };
+            let number = |number: i32| u16::try_from(number).ok().filter(|number| *number != 0);
+            let Some(node_port) = port.node_port.and_then(number) else {
+                continue;
+            };
+            let wanted = |public, purpose| Wanted {
+                namespace: key.0.clone(),
+                service: key.1.clone(),
+                port: port.name.clone().unwrap_or_else(|| port.port.to_string()),
+                number: port.port,
+                purpose,
+                public,
+                guest: GuestPort {
+                    protocol,
+                    port: node_port,
+                },
+            };
+            ports.push(wanted(
+                SocketAddr::new(address, node_port),
+                Purpose::NodePort,
+            ));
+            if let (Some(own), Some(number)) = (addresses.get(key), number(port.port)) {
+                ports.push(wanted(SocketAddr::new(*own, number), Purpose::LoadBalancer));
+            }
+        }
+    }
+    Plan { ports, addresses }
+}
+
+/// An address for each load balancer: the one that it has, else the first of 127.88.N.0/24 that is free
+/// for a cluster at 127.88.0.N. Where the host has but one loopback address they all share it.
+fn addresses(services: &Services, cluster: IpAddr) -> BTreeMap<Key, IpAddr> {
+    let network = match cluster {
+        IpAddr::V4(address) => match address.octets() {
+            [127, 88, 0, own] => Some(own),
+            _ => None,
+        },
+        IpAddr::V6(_) => None,
+    };
+    let ours = services.iter().filter(|(_, one)| is_our_balancer(one));
+    let Some(network) = network else {
+        return ours.map(|(key, _)| (key.clone(), cluster)).collect();
+    };
+    let mut taken = BTreeSet::new();
+    let mut given = BTreeMap::new();
+    let (mut new, mut known) = (Vec::new(), Vec::new());
+    for (key, service) in ours {
+        let has = present(service)
+            .into_iter()
+            .find_map(|one| one.ip?.parse::<Ipv4Addr>().ok())
+            .filter(|ip| ip.octets()[..3] == [127, 88, network] && ip.octets()[3] != 0);
+        match has {
+            Some(ip) => known.push((key, ip)),
+            None => new.push((&service.metadata.creation_timestamp, key)),
+        }
+    }
+    for (key, ip) in known {
+        match taken.insert(ip) {
+            true => drop(given.insert(key.clone(), IpAddr::from(ip))),
+            false => new.push((&services[key].metadata.creation_timestamp, key)),
+        }
+    }
+    new.sort();
+    let mut free = (1..=254u8)
+        .map(|last| Ipv4Addr::new(127, 88, network, last))
+        .filter(|ip| !taken.contains(ip))
+        .collect::<Vec<_>>()
+        .into_iter();
+    for (_, key) in new {
+        if let Some(ip) = free.next() {
+            given.insert(key.clone(), ip.into());
+        }
+    }
+    given
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn services(all: &[serde_json::Value]) -> Services {
+        all.iter()
+            .map(|one| {
+                let service: Service = serde_json::from_value(one.clone()).unwrap();
+                (key(&service), service)
+            })
+            .collect()
+    }
+
+    fn balancer(name: &str, created: u8, ip: Option<&str>) -> serde_json::Value {
+        json!({
+            "metadata": {
+                "namespace": "default", "name": name,
+                "creationTimestamp": format!("2026-01-01T00:00:{created:02}Z"),
+            },
+            "spec": {"type": "LoadBalancer", "ports": [
+                {"name": "http", "port": 80, "nodePort": 30000 + i32::from(created)},
+            ]},
+            "status": {"loadBalancer": {"ingress": ip.map(|ip| vec![json!({"ip": ip})])}},
+        })
+    }
+
+    const CLUSTER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 88, 0, 3));
+
+    #[test]
+    fn node_ports_are_on_the_clusters_address_and_balancers_have_their_own() {
+        let services = services(&[
+            json!({"metadata": {"namespace": "a", "name": "inside"},
+                "spec": {"type": "ClusterIP", "ports": [{"port": 80}]}}),
+            json!({"metadata": {"namespace": "a", "name": "names"}, "spec": {"type": "NodePort", "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053},
+                {"name": "odd", "port": 54, "protocol": "SCTP", "nodePort": 30054},
+            ]}}),
+            balancer("shop", 7, None),
+        ]);
+        let plan = plan(&services, CLUSTER);
+        let ports: Vec<_> = plan
+            .ports
+            .iter()
+            .map(|one| (one.service.as_str(), one.public.to_string(), one.guest.port))
+            .collect();
+        assert_eq!(
+            ports,
+            [
+                ("names", "127.88.0.3:30053".to_owned(), 30053),
+                ("shop", "127.88.0.3:30007".to_owned(), 30007),
+                ("shop", "127.88.3.1:80".to_owned(), 30007),
+            ]
+        );
+        assert_eq!(plan.ports[0].guest.protocol, Protocol::Udp);
+    }
+
+    #[test]
+    fn a_balancer_keeps_its_address_and_nobody_else_gets_it() {
+        let mut foreign = balancer("foreign", 1, None);
+        foreign["spec"]["loadBalancerClass"] = json!("example.com/other");
+        let services = services(&[
+            balancer("old", 5, Some("127.88.3.1")),
+            balancer("double", 6, Some("127.88.3.1")),
+            balancer("elsewhere", 4, Some("127.88.9.9")),
+            balancer("new", 3, None),
+            foreign,
+        ]);
+        let given: Vec<_> = addresses(&services, CLUSTER)
+            .into_iter()
+            .map(|(key, ip)| format!("{} {ip}", key.1))
+            .collect();
+        // Of the two that have the same the first by name keeps it.
+        assert_eq!(
+            given,
+            [
+                "double 127.88.3.1",
+                "elsewhere 127.88.3.3",
+                "new 127.88.3.2",
+                "old 127.88.3.4",
+            ]
+        );
+    }
+
+    #[test]
+    fn where_there_is_one_loopback_address_balancers_share_it() {
+        let services = services(&[balancer("a", 1, None), balancer("b", 2, None)]);
+        let given = addresses(&services, Ipv4Addr::LOCALHOST.into());
+        assert!(given.values().all(IpAddr::is_loopback));
+        assert_eq!(given.len(), 2);
+    }
+}

@@ -1,0 +1,65 @@
+//! The cluster is reached as if it were local: its Services answer at addresses of the host, also after
+//! a stop, a kill of the host agent, and beside another cluster.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "test code: a panic is a failed test"
+)]
+
+mod shop;
+mod traffic;
+
+use coracle_tests::{Coracle, Sections};
+use shop::Shop;
+
+#[test]
+fn services_are_reached_from_the_host() {
+    let mut coracle = Coracle::with_template();
+    let mut test = Sections::new("reach");
+    let shop = test.must("a cluster with Services", || {
+        Shop::open(&coracle, "coracle")
+    });
+    test.must("a NodePort answers at the cluster's address", || {
+        shop.node_port_answers();
+    });
+    test.run("a load balancer has an address of its own", || {
+        shop.load_balancer_answers();
+    });
+    test.run("datagrams go there and back", || {
+        traffic::names_are_resolved(&shop)
+    });
+    test.run("each way of a connection ends by itself", || {
+        traffic::half_closed_streams_go_on(&shop);
+    });
+    test.run("a thousand connections at once", || {
+        traffic::a_crowd_is_served(&shop);
+    });
+    test.run("what cannot be reached is explained", || {
+        shop.what_cannot_be_reached_is_explained();
+    });
+    test.run("a port that is in use is had elsewhere", || {
+        shop.goes_elsewhere_when_a_port_is_taken();
+    });
+    test.run("a hundred Services leave no listener behind", || {
+        shop.a_hundred_come_and_go();
+    });
+    test.run("a host agent killed under traffic is back at once", || {
+        traffic::outlives_its_host_agent(&shop);
+    });
+    test.run(
+        "a stop closes the ports and a start opens them again",
+        || {
+            shop.stops_and_starts();
+        },
+    );
+    test.run("a second cluster beside it has the same ports", || {
+        let other = Shop::open(&coracle, "other");
+        other.node_port_answers();
+        shop.node_port_answers();
+        assert_ne!(shop.address, other.address);
+    });
+    coracle.delete_all();
+    test.finish();
+}
