@@ -46,7 +46,7 @@ pub struct Forward {
 }
 
 impl Drop for Forward {
-    /// The port is free at once; connections go on.
+    /// The port is free a moment later; connections go on.
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -64,6 +64,13 @@ impl Forward {
             }
         };
         Ok(Self { task })
+    }
+
+    /// Closes the port, which is free when this returns. Connections go on.
+    pub async fn close(mut self) {
+        self.task.abort();
+        // It was aborted, and so ends with an error.
+        let _ = (&mut self.task).await;
     }
 }
 

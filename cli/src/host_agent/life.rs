@@ -30,8 +30,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// How long there may be no machine: a start that boots it anew comes sooner.
-const ABSENCE: Duration = Duration::from_secs(60);
+/// How long there may be no machine: a start that boots it anew comes sooner. Where none can ask for that,
+/// it begins with a host agent of its own.
+const ABSENCE: Duration = if cfg!(unix) {
+    Duration::from_secs(60)
+} else {
+    Duration::ZERO
+};
 /// How long the one before may take to be gone.
 const SUCCESSION: Duration = Duration::from_secs(10);
 /// The pause before ports are led again that could not be.
@@ -128,7 +133,8 @@ pub async fn serve(
     // Another one may begin from here on.
     answering.abort();
     let _ = answering.await;
-    drop((agent, lock));
+    agent.ports.close().await;
+    drop(lock);
     make_save_durable(&dir).await;
     Ok(0)
 }
@@ -218,7 +224,7 @@ impl HostAgent {
                 () = sleep_until(learn_at) => self.learn(),
                 () = sleep_until(self.lead_again) => self.lead().await,
                 Some((wanted, answer_to)) = self.orders.1.recv() => {
-                    let published = self.ports.publish(&wanted);
+                    let published = self.ports.publish(&wanted).await;
                     self.lead().await;
                     let _ = answer_to.send(published);
                 }

@@ -107,7 +107,7 @@ struct Open {
     public: SocketAddr,
     guest: GuestPort,
     way: watch::Sender<Option<SocketAddr>>,
-    _forward: Forward,
+    forward: Forward,
 }
 
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl Open {
             public,
             guest,
             way,
-            _forward: Forward::open(public, guest.protocol, following)?,
+            forward: Forward::open(public, guest.protocol, following)?,
         })
     }
 }
@@ -192,9 +192,9 @@ impl Ports {
 
     /// Opens the ports that Services ask for, and closes all others but the cluster's own. Where one
     /// cannot be had another is taken. [`lead`](Self::lead) leads the new ones.
-    pub fn publish(&mut self, wanted: &[Wanted]) -> Vec<Published> {
+    pub async fn publish(&mut self, wanted: &[Wanted]) -> Vec<Published> {
         // Those that are not wanted any more are closed first: somebody else may ask for their places.
-        let closed = self.close_all_but(wanted);
+        let closed = self.close_all_but(wanted).await;
         let published: Vec<Published> = wanted
             .iter()
             .map(|one| {
@@ -223,7 +223,7 @@ impl Ports {
     }
 
     /// Closes what is not wanted, or leads elsewhere now; gives what was exposed for it.
-    fn close_all_but(&mut self, wanted: &[Wanted]) -> Vec<Exposed> {
+    async fn close_all_but(&mut self, wanted: &[Wanted]) -> Vec<Exposed> {
         let (kept, closed): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.asked)
             .into_iter()
             .partition(|(place, asked)| {
@@ -231,11 +231,21 @@ impl Ports {
                 wanted.iter().any(is_it)
             });
         self.asked = kept;
-        let exposed = |asked: Asked| {
+        let mut exposed = Vec::new();
+        for asked in closed.into_values() {
             let (guest, host) = (asked.open.guest, *asked.open.way.borrow());
-            host.map(|host| Exposed { guest, host })
-        };
-        closed.into_values().filter_map(exposed).collect()
+            exposed.extend(host.map(|host| Exposed { guest, host }));
+            asked.open.forward.close().await;
+        }
+        exposed
+    }
+
+    /// Closes all of them.
+    pub async fn close(self) {
+        let asked = self.asked.into_values().map(|asked| asked.open);
+        for open in self.own.into_iter().chain(asked) {
+            open.forward.close().await;
+        }
     }
 
     /// The port for what is wanted: the one that there is, unless that had to go elsewhere and its place
@@ -325,15 +335,19 @@ mod tests {
         let mut ports = Ports::open(endpoint("127.88.77.1")).unwrap();
         let one = wanted("127.88.77.1:30080", 30080);
         let two = wanted("127.88.77.1:30081", 30081);
-        let published = ports.publish(&[one.clone(), two.clone()]);
+        let published = ports.publish(&[one.clone(), two.clone()]).await;
         assert!(published.iter().all(|one| one.problem.is_none()));
         assert_eq!(published[1].actual, Some(two.public));
         TcpListener::bind(one.public).unwrap_err();
-        ports.publish(std::slice::from_ref(&two));
-        // The listener's task ends with the next turn.
-        tokio::task::yield_now().await;
+        ports.publish(std::slice::from_ref(&two)).await;
         TcpListener::bind(one.public).unwrap();
         TcpListener::bind(two.public).unwrap_err();
+        // What comes to the place of another one in the same breath gets it.
+        let three = wanted("127.88.77.1:30081", 30082);
+        let published = ports.publish(std::slice::from_ref(&three)).await;
+        assert_eq!(published[0].problem, None);
+        ports.close().await;
+        TcpListener::bind(two.public).unwrap();
     }
 
     #[tokio::test]
@@ -341,7 +355,7 @@ mod tests {
         let held = TcpListener::bind("127.88.77.2:30080").unwrap();
         let mut ports = Ports::open(endpoint("127.88.77.2")).unwrap();
         let one = wanted("127.88.77.2:30080", 30080);
-        let published = ports.publish(std::slice::from_ref(&one));
+        let published = ports.publish(std::slice::from_ref(&one)).await;
         let actual = published[0].actual.unwrap();
         assert_eq!(actual, "127.88.77.2:38080".parse().unwrap());
         let problem = published[0].problem.clone().unwrap();
@@ -350,7 +364,7 @@ mod tests {
             "{problem}"
         );
         drop(held);
-        let published = ports.publish(std::slice::from_ref(&one));
+        let published = ports.publish(std::slice::from_ref(&one)).await;
         assert_eq!(
             (published[0].actual, &published[0].problem),
             (Some(one.public), &None)
