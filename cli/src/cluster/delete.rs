@@ -26,7 +26,12 @@ pub async fn delete(app: &App, name: &MachineName) -> Result<()> {
         Entry::Broken { .. } => DriverKind::Qemu,
     };
     let dir = store.machine_dir(name);
-    crate::host_agent::retire(&dir).await?;
+    if let Err(error) = crate::host_agent::retire(&dir).await {
+        app.progress.warning(&format!(
+            "its host agent does not end, and may hold its ports: {}",
+            error.message()
+        ));
+    }
     driver(settings, kind)?.quit(&dir, QUIT_LIMIT).await?;
     if let Err(error) = kubeconfig::remove(settings, name, &entry) {
         app.progress.warning(&format!(

@@ -3,7 +3,7 @@
 use super::Cluster;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::host_agent::{self, Published};
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
 use serde::Serialize;
@@ -141,11 +141,11 @@ pub async fn reach(
     };
     let spec = service.spec.as_ref();
     let ports = spec.and_then(|spec| spec.ports.as_ref());
-    if !ports
-        .into_iter()
-        .flatten()
-        .any(|port| port.node_port.is_some())
-    {
+    let is_led = |port: &ServicePort| {
+        // SCTP is not led.
+        port.node_port.is_some() && port.protocol.as_deref() != Some("SCTP")
+    };
+    if !ports.into_iter().flatten().any(is_led) {
         let kind = spec
             .and_then(|spec| spec.type_.as_deref())
             .unwrap_or("ClusterIP");

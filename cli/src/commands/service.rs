@@ -80,12 +80,18 @@ impl Args {
             .filter(|one| one.address.is_some())
             .map(|one| self.address(one))
             .collect::<Result<Vec<_>>>()?;
+        if urls.is_empty() {
+            return Err(Error::new(
+                ErrorId::PortTaken,
+                format!("no port of the Service \"{name}\" could be opened on this host"),
+            ));
+        }
         for url in &urls {
             crate::print::line(url);
         }
         if !self.url && std::io::stdout().is_terminal() {
-            for url in urls {
-                browse(app, &url);
+            for url in urls.iter().filter(|url| url.starts_with("http")) {
+                browse(app, url);
             }
         }
         Ok(0)
@@ -99,6 +105,7 @@ impl Args {
         });
         let text = crate::print::fill_in(&self.format, &fields)?;
         Ok(match text.strip_prefix("http://") {
+            Some(rest) if reach.protocol == "udp" => format!("udp://{rest}"),
             Some(rest) if self.https => format!("https://{rest}"),
             _ => text,
         })

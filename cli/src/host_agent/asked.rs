@@ -8,13 +8,25 @@ use crate::settings::Settings;
 use coracle_vm::saved::SavedFiles;
 use coracle_vm::{Captured, Disks, Driver as _, MachineDir, MachineState, Origin, Saves};
 use std::path::Path;
+use std::time::Duration;
+
+/// How long a host agent may take to end, which may be saving for an earlier command.
+const RETIRING: Duration = Duration::from_secs(60);
 
 /// Launches the machine, which is off, and returns when it runs. The caller holds the machine's lock.
 pub async fn launch(settings: &Settings, dir: &MachineDir, origin: &Origin) -> Result<()> {
     let from = LaunchFrom::from(origin);
-    match control::ask(dir, &Request::Launch(from.clone())).await? {
-        Answer::Nobody => spawn::spawn(settings, dir, &First::Launch(from)).await,
-        _ => Ok(()),
+    let request = Request::Launch(from.clone());
+    let Answer::Nobody = control::ask(dir, &request).await? else {
+        return Ok(());
+    };
+    match spawn::spawn(settings, dir, &First::Launch(from)).await {
+        // The guard of one that was lost was as quick.
+        Err(error) if error.id() == ErrorId::LockBusy => match control::ask(dir, &request).await? {
+            Answer::Nobody => Err(error),
+            _ => Ok(()),
+        },
+        done => done,
     }
 }
 
@@ -43,7 +55,8 @@ pub async fn published(dir: &MachineDir) -> Result<Vec<Published>> {
 
 /// Sends the host agent away: the cluster's ports are free then. A machine that runs goes on.
 pub async fn retire(dir: &MachineDir) -> Result<()> {
-    control::ask(dir, &Request::Retire).await.map(drop)
+    let answer = control::ask_within(dir, &Request::Retire, RETIRING).await;
+    answer.map(drop)
 }
 
 /// Returns when the machine's host agent does nothing any more that an earlier command asked for: that

@@ -13,6 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long a whole request may take: gigabytes to a slow disk, at the worst.
 const LIMIT: Duration = Duration::from_secs(600);
+/// The pause after the system refused another connection, for want of descriptors mostly.
+#[cfg(unix)]
+const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How long a request may take to arrive.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
@@ -96,7 +99,7 @@ pub enum Answer {
         /// Whether this host agent launched the machine that there is.
         launched: bool,
     },
-    /// Nobody is there from now on.
+    /// The ports are free, and nobody is there from now on.
     Retired,
     /// It could not be done.
     Failed(Told),
@@ -118,8 +121,13 @@ pub async fn is_there(dir: &MachineDir) -> Result<bool> {
 }
 
 /// Asks the machine's host agent; [`Answer::Nobody`] also where it is gone before it answers.
-#[cfg(unix)]
 pub async fn ask(dir: &MachineDir, request: &Request) -> Result<Answer> {
+    ask_within(dir, request, LIMIT).await
+}
+
+/// As [`ask`], for at most `limit`.
+#[cfg(unix)]
+pub async fn ask_within(dir: &MachineDir, request: &Request, limit: Duration) -> Result<Answer> {
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
     let failed = || "cannot read the host agent's answer".to_owned();
     let Ok(stream) = tokio::net::UnixStream::connect(socket(dir)?).await else {
@@ -137,7 +145,7 @@ pub async fn ask(dir: &MachineDir, request: &Request) -> Result<Answer> {
             answer => Ok(answer),
         }
     };
-    tokio::time::timeout(LIMIT, exchange)
+    tokio::time::timeout(limit, exchange)
         .await
         .map_err(|_| Error::new(ErrorId::MachineTimeout, "the host agent does not answer"))?
 }
@@ -170,14 +178,19 @@ pub fn listen(dir: &MachineDir) -> Result<Listener> {
     Ok(Listener { socket, path })
 }
 
-/// Hands requests on and answers back, one after the other, until nobody takes them any more.
+/// Hands requests on and answers back, one after the other, until this host agent retires.
 #[cfg(unix)]
 pub async fn serve(listener: Listener, requests: mpsc::Sender<Asked>) -> Result<()> {
     use tokio::io::AsyncWriteExt as _;
     loop {
-        let accepted = listener.socket.accept().await;
-        let (mut stream, _) =
-            accepted.context(ErrorId::Internal, || "cannot take a request".into())?;
+        let mut stream = match listener.socket.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                super::log(&format!("a request cannot be taken: {error}"));
+                tokio::time::sleep(EXHAUSTED).await;
+                continue;
+            }
+        };
         let request = tokio::time::timeout(REQUEST_LIMIT, request(&mut stream)).await;
         let Ok(Ok(request)) = request else {
             continue;
@@ -189,6 +202,9 @@ pub async fn serve(listener: Listener, requests: mpsc::Sender<Asked>) -> Result<
         if let Ok(answer) = answer.await {
             // Whoever asked may be gone; what was done is done.
             let _ = stream.write_all(&line(&answer)?).await;
+            if let Answer::Retired = answer {
+                return Ok(());
+            }
         }
     }
 }
@@ -218,7 +234,7 @@ pub async fn is_there(_dir: &MachineDir) -> Result<bool> {
 }
 
 #[cfg(not(unix))]
-pub async fn ask(_dir: &MachineDir, _request: &Request) -> Result<Answer> {
+pub async fn ask_within(_dir: &MachineDir, _request: &Request, _limit: Duration) -> Result<Answer> {
     Ok(Answer::Nobody)
 }
 

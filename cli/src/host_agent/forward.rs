@@ -29,7 +29,7 @@ const PROMPT: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(1);
 /// Bytes that are copied at once, each way.
 const BUFFER: usize = 16 << 10;
-/// After this without a datagram a client is forgotten.
+/// After this without an answer a client of a UDP port is forgotten; its next datagram makes it known again.
 const UDP_SILENCE: Duration = Duration::from_secs(90);
 /// Clients of a UDP port that are remembered at once.
 const MOST_UDP_CLIENTS: usize = 1024;

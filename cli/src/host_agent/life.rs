@@ -27,7 +27,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 /// How long there may be no machine: a start that boots it anew comes sooner. Where none can ask for that,
@@ -41,6 +41,8 @@ const ABSENCE: Duration = if cfg!(unix) {
 const SUCCESSION: Duration = Duration::from_secs(10);
 /// The pause before ports are led again that could not be.
 const LEAD_PAUSE: Duration = Duration::from_secs(1);
+/// How long the last answer may take on its way.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// When a start has touched what it touches.
 const START_UP: Duration = Duration::from_secs(2);
 /// When the first things that are done with a new cluster are over.
@@ -121,19 +123,29 @@ pub async fn serve(
     };
     let guard = guard::spawn(settings, tethered, short_lives);
     let (sender, requests) = mpsc::channel(1);
-    let answering = tokio::spawn(control::serve(listener, sender));
+    let mut answering = tokio::spawn(control::serve(listener, sender));
     let dir = agent.dir.clone();
-    tokio::select! {
-        () = agent.live(requests) => {}
+    let farewell = tokio::select! {
+        farewell = agent.live(requests) => farewell,
         never = bound_logs(&dir) => match never {},
         never = clock::keep(settings) => match never {},
         never = end_with_tether(settings), if tethered => match never {},
-    }
+    };
     drop(guard);
-    // Another one may begin from here on.
-    answering.abort();
-    let _ = answering.await;
     agent.ports.close().await;
+    let has_answered = match farewell {
+        Some(answer_to) => {
+            let _ = answer_to.send(Answer::Retired);
+            let answered = tokio::time::timeout(FAREWELL, &mut answering).await;
+            answered.is_ok()
+        }
+        None => false,
+    };
+    if !has_answered {
+        answering.abort();
+        let _ = answering.await;
+    }
+    // Another one may begin from here on.
     drop(lock);
     make_save_durable(&dir).await;
     Ok(0)
@@ -192,26 +204,27 @@ async fn lock(dir: &MachineDir) -> Result<File> {
 }
 
 impl HostAgent {
-    /// Until it is sent away, or there has been no machine for long.
-    async fn live(&mut self, mut requests: mpsc::Receiver<Asked>) {
+    /// Until it is sent away, or there has been no machine for long. Gives who sent it away, and waits to
+    /// hear that it is gone.
+    async fn live(
+        &mut self,
+        mut requests: mpsc::Receiver<Asked>,
+    ) -> Option<oneshot::Sender<Answer>> {
         loop {
             let machine_is_there = !matches!(self.machine, Machine::Nothing);
             let learn_at = self.learn.as_ref().map(|(at, _)| *at);
             tokio::select! {
                 biased;
                 asked = requests.recv() => {
-                    let Some((request, answer_to)) = asked else {
-                        return;
-                    };
+                    let (request, answer_to) = asked?;
+                    if let Request::Retire = request {
+                        return Some(answer_to);
+                    }
                     let answer = self.carry_out(request).await.unwrap_or_else(|error| {
                         log(&error.render(self.settings.profile.as_str()));
                         Answer::Failed(Told::from(&error))
                     });
-                    let retired = matches!(answer, Answer::Retired);
                     let _ = answer_to.send(answer);
-                    if retired {
-                        return;
-                    }
                 }
                 how = ended(&mut self.machine, &self.settings), if machine_is_there => {
                     log(&format!("the machine ended: {how}"));
@@ -219,13 +232,15 @@ impl HostAgent {
                 }
                 () = tokio::time::sleep_until(self.absent_since + ABSENCE), if !machine_is_there => {
                     log("there is no machine any more");
-                    return;
+                    return None;
                 }
                 () = sleep_until(learn_at) => self.learn(),
                 () = sleep_until(self.lead_again) => self.lead().await,
                 Some((wanted, answer_to)) = self.orders.1.recv() => {
                     let published = self.ports.publish(&wanted).await;
-                    self.lead().await;
+                    if machine_is_there {
+                        self.lead().await;
+                    }
                     let _ = answer_to.send(published);
                 }
             }

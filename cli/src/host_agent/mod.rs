@@ -1,4 +1,5 @@
-//! The host agent: one background process per cluster, for as long as that is not stopped.
+//! The host agent: one background process per cluster, for as long as that is not stopped, and for a
+//! minute after its machine ended in another way.
 //!
 //! It owns the cluster's ports on the host and leads them into the machine. It is the hypervisor's
 //! parent, so that the machine outlives the command that started it, and so that somebody is there to

@@ -50,8 +50,8 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn place(&self) -> (SocketAddr, Protocol) {
-        (self.public, self.guest.protocol)
+    fn place(&self) -> Place {
+        (self.public, self.guest)
     }
 
     fn published(&self, actual: Option<SocketAddr>, problem: Option<String>) -> Published {
@@ -95,12 +95,15 @@ pub struct Ports {
     endpoint: Endpoint,
     /// Those that every cluster has.
     own: Vec<Open>,
-    /// Those that Services asked for, by where they should be.
-    asked: BTreeMap<(SocketAddr, Protocol), Asked>,
+    /// Those that Services asked for, by where they should be and where they lead.
+    asked: BTreeMap<Place, Asked>,
     published: Vec<Published>,
     /// What was exposed for a port that is not wanted any more, and could not be concealed then.
     stale: Vec<Exposed>,
 }
+
+/// Where a port should be, and where it leads.
+type Place = (SocketAddr, GuestPort);
 
 #[derive(Debug)]
 struct Open {
@@ -198,7 +201,7 @@ impl Ports {
         let published: Vec<Published> = wanted
             .iter()
             .map(|one| {
-                let opened = self.opened(one);
+                let opened = self.opened(one, wanted);
                 let (actual, problem) = match opened {
                     Ok(asked) => (Some(asked.open.public), asked.problem.clone()),
                     Err(problem) => (None, Some(problem)),
@@ -206,9 +209,10 @@ impl Ports {
                 one.published(actual, problem)
             })
             .collect();
-        let unused = |one: &Exposed| self.all().all(|open| open.guest != one.guest);
-        let stale: Vec<Exposed> = closed.into_iter().filter(unused).collect();
-        self.stale.extend(stale);
+        let mut stale = std::mem::take(&mut self.stale);
+        stale.extend(closed);
+        stale.retain(|one| self.all().all(|open| open.guest != one.guest));
+        self.stale = stale;
         for one in published.iter().filter(|one| !self.published.contains(one)) {
             if let Some(problem) = &one.problem {
                 let (namespace, service) = (&one.namespace, &one.service);
@@ -226,10 +230,7 @@ impl Ports {
     async fn close_all_but(&mut self, wanted: &[Wanted]) -> Vec<Exposed> {
         let (kept, closed): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.asked)
             .into_iter()
-            .partition(|(place, asked)| {
-                let is_it = |one: &Wanted| one.place() == *place && one.guest == asked.open.guest;
-                wanted.iter().any(is_it)
-            });
+            .partition(|(place, _)| wanted.iter().any(|one| one.place() == *place));
         self.asked = kept;
         let mut exposed = Vec::new();
         for asked in closed.into_values() {
@@ -250,7 +251,7 @@ impl Ports {
 
     /// The port for what is wanted: the one that there is, unless that had to go elsewhere and its place
     /// is free now. The error tells why there is none.
-    fn opened(&mut self, wanted: &Wanted) -> std::result::Result<&Asked, String> {
+    fn opened(&mut self, wanted: &Wanted, all: &[Wanted]) -> std::result::Result<&Asked, String> {
         let asked = match self.asked.remove(&wanted.place()) {
             Some(there) if there.problem.is_none() => there,
             Some(elsewhere) => match Open::at(wanted.public, wanted.guest) {
@@ -261,7 +262,7 @@ impl Ports {
                 }
                 Err(_) => elsewhere,
             },
-            None => open_somewhere(wanted)?,
+            None => open_somewhere(wanted, all)?,
         };
         Ok(self.asked.entry(wanted.place()).or_insert(asked))
     }
@@ -272,8 +273,9 @@ impl Ports {
     }
 }
 
-/// Where it should be; else near there, with a problem. The error tells why it is nowhere.
-fn open_somewhere(wanted: &Wanted) -> std::result::Result<Asked, String> {
+/// Where it should be; else near there where none of `all` should be, with a problem. The error tells
+/// why it is nowhere.
+fn open_somewhere(wanted: &Wanted, all: &[Wanted]) -> std::result::Result<Asked, String> {
     let public = wanted.public;
     let source = match Open::at(public, wanted.guest) {
         Ok(open) => {
@@ -291,6 +293,9 @@ fn open_somewhere(wanted: &Wanted) -> std::result::Result<Asked, String> {
         .flat_map(|first| first..first.saturating_add(ALTERNATIVES));
     for port in others {
         let other = SocketAddr::new(public.ip(), port);
+        if all.iter().any(|one| one.public == other) {
+            continue;
+        }
         if let Ok(open) = Open::at(other, wanted.guest) {
             return Ok(Asked {
                 open,
@@ -348,6 +353,23 @@ mod tests {
         assert_eq!(published[0].problem, None);
         ports.close().await;
         TcpListener::bind(two.public).unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_goes_elsewhere_takes_nobodys_place() {
+        let _held = TcpListener::bind("127.88.77.3:30080").unwrap();
+        let mut ports = Ports::open(endpoint("127.88.77.3")).unwrap();
+        let one = wanted("127.88.77.3:30080", 30080);
+        let two = wanted("127.88.77.3:38080", 30081);
+        let published = ports.publish(&[one, two.clone()]).await;
+        assert_eq!(
+            published[0].actual,
+            Some("127.88.77.3:38081".parse().unwrap())
+        );
+        assert_eq!(
+            (published[1].actual, &published[1].problem),
+            (Some(two.public), &None)
+        );
     }
 
     #[tokio::test]

@@ -103,12 +103,12 @@ async fn watch(
                 let event = event
                     .context_missing("the watch ended")?
                     .context(ErrorId::ControlPlaneTimeout, || "cannot follow Services".into())?;
-                *pause = BACK_OFF.0;
                 match event {
                     Event::Init => begun = Services::new(),
                     Event::InitApply(service) => drop(begun.insert(key(&service), service)),
                     Event::InitDone => {
                         services = std::mem::take(&mut begun);
+                        *pause = BACK_OFF.0;
                         dirty = true;
                     }
                     Event::Apply(service) => {
@@ -144,7 +144,7 @@ struct Follower {
     client: kube::Client,
     address: IpAddr,
     orders: mpsc::Sender<Order>,
-    /// Whether a port is not where it should be.
+    /// Whether a port is not where it should be, or an address was not told.
     troubled: bool,
 }
 
@@ -179,8 +179,9 @@ impl Follower {
                 // It was deleted meanwhile.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => {
+                    self.troubled = true;
                     log(&format!(
-                        "the Service {}/{} is not told its address: {error}",
+                        "the Service {}/{} is not told its address yet: {error}",
                         key.0, key.1
                     ));
                 }
