@@ -285,7 +285,10 @@ impl HostAgent {
         log(&format!("the machine runs as process {}", process.pid));
         self.machine = Machine::Launched(Box::new(process));
         self.lead().await;
-        self.follow();
+        self.follow(match from {
+            LaunchFrom::Template(_) => services::COURTESY_OF_A_CLONE,
+            LaunchFrom::Boot | LaunchFrom::Saved => services::COURTESY,
+        });
         self.learn = from
             .template()
             .map(|files| (Instant::now() + START_UP, files));
@@ -301,7 +304,7 @@ impl HostAgent {
         log("goes on with a machine whose host agent was lost");
         self.machine = Machine::Adopted;
         self.lead().await;
-        self.follow();
+        self.follow(services::COURTESY);
         Ok(())
     }
 
@@ -317,8 +320,9 @@ impl HostAgent {
         };
     }
 
-    fn follow(&mut self) {
-        let following = services::follow(self.settings.clone(), self.orders.0.clone());
+    fn follow(&mut self, courtesy: Duration) {
+        let orders = self.orders.0.clone();
+        let following = services::follow(self.settings.clone(), courtesy, orders);
         self.following = Some(AbortOnDrop(tokio::spawn(following)));
     }
 

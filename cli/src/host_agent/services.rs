@@ -28,7 +28,10 @@ use tokio::sync::{mpsc, oneshot};
 /// The pause before a machine is looked at that has no identity of its own yet.
 const SETTLING: Duration = Duration::from_millis(250);
 /// Whoever started the machine comes first.
-const COURTESY: Duration = Duration::from_millis(500);
+pub const COURTESY: Duration = Duration::from_millis(500);
+/// The same on a clone of a template, which has no Services of anybody's yet, and whose first seconds are
+/// dear.
+pub const COURTESY_OF_A_CLONE: Duration = Duration::from_secs(5);
 /// First and longest pause before the API is asked again after an error.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// Services that are changed together are published together.
@@ -50,8 +53,16 @@ struct Plan {
     addresses: BTreeMap<Key, IpAddr>,
 }
 
-/// Follows the Services of a machine that runs, for ever.
-pub async fn follow(settings: Settings, orders: mpsc::Sender<Order>) -> Infallible {
+/// Follows the Services of a machine that runs, for ever, beginning a while after it has its own identity.
+pub async fn follow(
+    settings: Settings,
+    courtesy: Duration,
+    orders: mpsc::Sender<Order>,
+) -> Infallible {
+    while Cluster::find(&settings).is_ok_and(|cluster| cluster.passing_identity().exists()) {
+        tokio::time::sleep(SETTLING).await;
+    }
+    tokio::time::sleep(courtesy).await;
     let mut pause = BACK_OFF.0;
     loop {
         match watch(&settings, &orders, &mut pause).await {
@@ -70,14 +81,7 @@ async fn watch(
     orders: &mpsc::Sender<Order>,
     pause: &mut Duration,
 ) -> Result<Infallible> {
-    let cluster = loop {
-        let cluster = Cluster::find(settings)?;
-        if !cluster.passing_identity().exists() {
-            break cluster;
-        }
-        tokio::time::sleep(SETTLING).await;
-    };
-    tokio::time::sleep(COURTESY).await;
+    let cluster = Cluster::find(settings)?;
     let address = cluster.endpoint().address;
     let client = cluster.api()?;
     let api: Api<Service> = Api::all(client.clone());
