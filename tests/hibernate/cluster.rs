@@ -1,7 +1,8 @@
 //! A cluster of these tests, as its files, its processes and its guest show it.
 
-use coracle_tests::{Coracle, Done, Process, Run, until};
+use coracle_tests::{Coracle, Done, Process, Profile, until};
 use std::fs;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,21 +11,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(super) const LIMIT: Duration = Duration::from_secs(600);
 pub(super) const SIGKILL: i32 = 9;
 
-/// One cluster of a sandbox.
+/// One cluster of a sandbox, and its saved state.
 #[derive(Clone, Copy)]
-pub(super) struct Cluster<'a> {
-    pub(super) coracle: &'a Coracle,
-    pub(super) name: &'a str,
+pub(super) struct Cluster<'a>(Profile<'a>);
+
+impl<'a> Deref for Cluster<'a> {
+    type Target = Profile<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl<'a> Cluster<'a> {
     pub(super) fn new(coracle: &'a Coracle, name: &'a str) -> Self {
-        Self { coracle, name }
-    }
-
-    /// `coracle COMMAND -p NAME`, to be run.
-    pub(super) fn command(&self, command: &str) -> Run {
-        self.coracle.run(&format!("{command} -p {}", self.name))
+        Self(Profile { coracle, name })
     }
 
     /// A new cluster for `test` alone, which is gone afterwards, however that ended.
@@ -91,10 +92,6 @@ impl<'a> Cluster<'a> {
             .collect()
     }
 
-    pub(super) fn folder(&self) -> PathBuf {
-        self.coracle.machine(self.name)
-    }
-
     pub(super) fn save(&self) -> PathBuf {
         self.folder().join("save")
     }
@@ -128,58 +125,6 @@ impl<'a> Cluster<'a> {
         });
     }
 
-    /// Its host agent, where it is alive; not the guard of that.
-    pub(super) fn host_agent(&self) -> Option<u32> {
-        let wanted = format!("host-agent --profile {}", self.name);
-        let is_its = |one: &Process| {
-            let at = one.command.find(&wanted);
-            at.is_some_and(|at| {
-                let rest = &one.command[at + wanted.len()..];
-                (rest.is_empty() || rest.starts_with(' ')) && !rest.contains("--guard")
-            })
-        };
-        let processes = self.coracle.processes();
-        // What it has forked and what is no hypervisor yet looks the same.
-        let oldest = processes
-            .iter()
-            .filter(|one| is_its(one))
-            .min_by_key(|one| one.pid);
-        oldest.map(|one| one.pid)
-    }
-
-    /// `coracle kubectl -p NAME -- ARGUMENTS`, to be run.
-    pub(super) fn kubectl_run(&self, arguments: &str) -> Run {
-        self.coracle
-            .coracle(["kubectl", "-p", self.name, "--"])
-            .args(arguments.split_whitespace())
-    }
-
-    /// The same, run to a good end; gives its output.
-    #[track_caller]
-    pub(super) fn kubectl(&self, arguments: &str) -> String {
-        self.kubectl_run(arguments).ok().text().to_owned()
-    }
-
-    /// Unchecked: on a busy host the schema of all kinds takes longer than kubectl waits.
-    #[track_caller]
-    pub(super) fn apply(&self, manifests: &str) {
-        self.kubectl_run("apply --validate=false -f -")
-            .stdin(manifests)
-            .ok();
-    }
-
-    /// `coracle ssh -p NAME -- COMMAND`, to be run.
-    pub(super) fn ssh(&self, command: &str) -> Run {
-        self.coracle
-            .coracle(["ssh", "-p", self.name, "--", command])
-    }
-
-    /// What a command inside the machine prints.
-    #[track_caller]
-    pub(super) fn inside(&self, command: &str) -> String {
-        self.ssh(command).ok().text().to_owned()
-    }
-
     /// Puts something into its memory that is nowhere else, and that no compression makes small; gives
     /// what [`Self::filled`] says as long as it is there.
     #[track_caller]
@@ -191,11 +136,6 @@ impl<'a> Cluster<'a> {
     #[track_caller]
     pub(super) fn filled(&self) -> String {
         self.inside("sudo md5sum < /dev/shm/filler")
-    }
-
-    #[track_caller]
-    pub(super) fn boot_id(&self) -> String {
-        self.inside("cat /proc/sys/kernel/random/boot_id")
     }
 
     /// It is still this boot, and the cluster is well: on a busy host the API may take its time.

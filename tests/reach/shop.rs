@@ -1,9 +1,10 @@
 //! A cluster with a few Services, and what the host sees of them.
 
-use coracle_tests::{Coracle, Run, until, until_some};
+use coracle_tests::{Coracle, Profile, until, until_some};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Deref;
 use std::time::Duration;
 
 /// Beyond what anything here needs under software emulation; it only catches what hangs.
@@ -15,44 +16,30 @@ pub(crate) const WEB: u16 = 30080;
 const TAKEN: u16 = 30090;
 
 pub(crate) struct Shop<'a> {
-    pub(crate) coracle: &'a Coracle,
-    pub(crate) name: &'a str,
+    cluster: Profile<'a>,
     pub(crate) address: IpAddr,
+}
+
+impl<'a> Deref for Shop<'a> {
+    type Target = Profile<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.cluster
+    }
 }
 
 impl<'a> Shop<'a> {
     pub(crate) fn open(coracle: &'a Coracle, name: &'a str) -> Self {
-        coracle.run(&format!("start -p {name}")).ok();
-        let address = coracle.run(&format!("ip -p {name}")).ok();
+        let cluster = Profile { coracle, name };
+        cluster.command("start").ok();
+        let address = cluster.command("ip").ok();
         let shop = Self {
-            coracle,
-            name,
+            cluster,
             address: address.text().parse().expect("an address and nothing else"),
         };
         shop.apply(&MANIFESTS.replace("WHO", name));
         shop.kubectl("rollout status deployment/web --timeout=300s");
         shop
-    }
-
-    /// `coracle COMMAND -p NAME`, to be run.
-    pub(crate) fn command(&self, command: &str) -> Run {
-        self.coracle.run(&format!("{command} -p {}", self.name))
-    }
-
-    pub(crate) fn kubectl_run(&self, arguments: &str) -> Run {
-        self.coracle
-            .coracle(["kubectl", "-p", self.name, "--"])
-            .args(arguments.split_whitespace())
-    }
-
-    pub(crate) fn kubectl(&self, arguments: &str) -> String {
-        self.kubectl_run(arguments).ok().text().to_owned()
-    }
-
-    pub(crate) fn apply(&self, manifests: &str) {
-        self.kubectl_run("apply --validate=false -f -")
-            .stdin(manifests)
-            .ok();
     }
 
     pub(crate) fn web(&self) -> SocketAddr {

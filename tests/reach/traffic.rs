@@ -72,20 +72,11 @@ pub(crate) fn a_crowd_is_served(shop: &Shop<'_>) {
 
 /// Killed while requests come: its ports are open again, with the same Services behind them.
 pub(crate) fn outlives_its_host_agent(shop: &Shop<'_>) {
-    let boot = shop.coracle.run(&format!(
-        "ssh -p {} -- cat /proc/sys/kernel/random/boot_id",
-        shop.name
-    ));
-    let boot = boot.ok().text().to_owned();
-    let name = format!("host-agent --profile {}", shop.name);
+    let boot = shop.boot_id();
     for round in 0..3 {
-        let processes = shop.coracle.processes();
-        let agent = processes
-            .iter()
-            .find(|one| one.command.contains(&name) && !one.command.contains("--guard"))
-            .unwrap_or_else(|| panic!("there is no host agent: {processes:#?}"));
+        let agent = shop.host_agent().expect("it has a host agent");
         assert!(get(shop.web()).is_some());
-        kill_pid(agent.pid);
+        kill_pid(agent);
         let killed = Instant::now();
         until("the ports are open again", BACK_LIMIT, || {
             get(shop.web()).is_some()
@@ -94,9 +85,5 @@ pub(crate) fn outlives_its_host_agent(shop: &Shop<'_>) {
         // The API too, with nobody's help.
         shop.kubectl("get --raw /readyz");
     }
-    let now = shop.coracle.run(&format!(
-        "ssh -p {} -- cat /proc/sys/kernel/random/boot_id",
-        shop.name
-    ));
-    assert_eq!(now.ok().text(), boot, "it booted");
+    assert_eq!(shop.boot_id(), boot, "it booted");
 }

@@ -158,11 +158,13 @@ pub fn forward_ports(machine: &mut MachineSpec, endpoint: &Endpoint) {
 
 /// Takes ports from a machine that an earlier version forwarded by itself.
 pub fn settle_ports(settings: &Settings, lock: &MachineLock, cluster: Cluster) -> Result<Cluster> {
-    let mut machine = store(settings).get(cluster.dir().name())?;
-    forward_ports(&mut machine.spec, &cluster.endpoint());
-    if machine.spec == *cluster.machine_spec() {
+    let mut spec = cluster.machine_spec().clone();
+    forward_ports(&mut spec, &cluster.endpoint());
+    if spec == *cluster.machine_spec() {
         return Ok(cluster);
     }
+    let mut machine = store(settings).get(cluster.dir().name())?;
+    machine.spec = spec;
     store(settings).save(lock, &machine)?;
     Cluster::find(settings)
 }

@@ -2,12 +2,12 @@
 
 use super::Cluster;
 use crate::error::{Context as _, Error, ErrorId, Result};
-use crate::host_agent::{self, Published};
+use crate::host_agent::{self, Published, Reach};
 use k8s_openapi::api::core::v1::{Namespace, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use serde::Serialize;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// How long the host agent may take to publish a Service's ports.
@@ -16,32 +16,6 @@ const PUBLISHING: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 /// The label by which an endpoint slice names its Service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-
-/// A port of a Service on the host.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Reach {
-    /// The port's name, or its number where it has none.
-    pub port: String,
-    /// `tcp` or `udp`.
-    pub protocol: String,
-    /// Where it is reached.
-    pub address: Option<SocketAddr>,
-    /// Why it is not where it should be.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-}
-
-impl From<Published> for Reach {
-    fn from(published: Published) -> Self {
-        Self {
-            port: published.port,
-            protocol: published.protocol,
-            address: published.actual,
-            problem: published.problem,
-        }
-    }
-}
 
 /// A Service in a list.
 #[derive(Debug, Clone, Serialize)]
@@ -85,11 +59,7 @@ pub async fn list(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<List
 }
 
 fn listed(service: &Service, published: &[Published]) -> Listed {
-    let meta = &service.metadata;
-    let (namespace, name) = (
-        meta.namespace.clone().unwrap_or_default(),
-        meta.name.clone().unwrap_or_default(),
-    );
+    let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
     let spec = service.spec.as_ref();
     let ports = spec.and_then(|spec| spec.ports.as_ref());
     Listed {
@@ -112,8 +82,7 @@ fn of(namespace: &str, name: &str, published: &[Published]) -> Vec<Reach> {
     published
         .iter()
         .filter(|one| one.namespace == namespace && one.service == name)
-        .cloned()
-        .map(Reach::from)
+        .map(|one| one.reach.clone())
         .collect()
 }
 

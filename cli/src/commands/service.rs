@@ -2,8 +2,9 @@
 
 use super::App;
 use crate::cluster::Cluster;
-use crate::cluster::services::{self, Reach};
+use crate::cluster::services;
 use crate::error::{Error, ErrorId, Result};
+use crate::host_agent::Reach;
 use crate::settings::Output;
 use std::io::IsTerminal as _;
 use std::process::{Command, Stdio};
@@ -58,15 +59,11 @@ impl Args {
         let cluster = Cluster::find(&app.settings)?;
         cluster.require_running().await?;
         crate::host_agent::ensure(&app.settings, &cluster).await?;
-        if let Some(Subcommand::List(list)) = &self.command {
-            return list.run(&cluster).await;
+        if let Some(Subcommand::List(asked)) = &self.command {
+            return list(&cluster, asked.namespace.as_deref(), asked.output).await;
         }
         let Some(name) = &self.name else {
-            let list = ListArgs {
-                namespace: None,
-                output: Output::Text,
-            };
-            return list.run(&cluster).await;
+            return list(&cluster, None, Output::Text).await;
         };
         let limit = Duration::from_secs(self.wait);
         let reached = services::reach(&cluster, &self.namespace, name, limit).await?;
@@ -104,39 +101,43 @@ impl Args {
             "Port": reach.address.map(|address| address.port().to_string()),
         });
         let text = crate::print::fill_in(&self.format, &fields)?;
+        let scheme = match scheme(reach) {
+            "http" if self.https => "https",
+            scheme => scheme,
+        };
         Ok(match text.strip_prefix("http://") {
-            Some(rest) if reach.protocol == "udp" => format!("udp://{rest}"),
-            Some(rest) if self.https => format!("https://{rest}"),
-            _ => text,
+            Some(rest) => format!("{scheme}://{rest}"),
+            None => text,
         })
     }
 }
 
-impl ListArgs {
-    async fn run(&self, cluster: &Cluster) -> Result<u8> {
-        let rows = services::list(cluster, self.namespace.as_deref()).await?;
-        crate::print::value(self.output, &rows, |rows| {
-            let cells = |row: &services::Listed| {
-                let urls: Vec<String> = row
-                    .ports
-                    .iter()
-                    .filter_map(|one| {
-                        let scheme = if one.protocol == "udp" { "udp" } else { "http" };
-                        Some(format!("{scheme}://{}", one.address?))
-                    })
-                    .collect();
-                let urls = match urls.is_empty() {
-                    true => "-".to_owned(),
-                    false => urls.join(","),
-                };
-                let ports = row.target_ports.join(",");
-                vec![row.namespace.clone(), row.name.clone(), ports, urls]
-            };
-            let rows: Vec<_> = rows.iter().map(cells).collect();
-            crate::print::table(&["NAMESPACE", "NAME", "TARGET PORT", "URL"], &rows)
-        })?;
-        Ok(0)
+/// How an address begins, as far as can be known of a port.
+fn scheme(reach: &Reach) -> &'static str {
+    match reach.protocol.as_str() {
+        "udp" => "udp",
+        _ => "http",
     }
+}
+
+async fn list(cluster: &Cluster, namespace: Option<&str>, output: Output) -> Result<u8> {
+    let rows = services::list(cluster, namespace).await?;
+    crate::print::value(output, &rows, |rows| {
+        let rows: Vec<_> = rows.iter().map(cells).collect();
+        crate::print::table(&["NAMESPACE", "NAME", "TARGET PORT", "URL"], &rows)
+    })?;
+    Ok(0)
+}
+
+fn cells(row: &services::Listed) -> Vec<String> {
+    let url = |one: &Reach| Some(format!("{}://{}", scheme(one), one.address?));
+    let urls: Vec<String> = row.ports.iter().filter_map(url).collect();
+    let urls = match urls.is_empty() {
+        true => "-".to_owned(),
+        false => urls.join(","),
+    };
+    let ports = row.target_ports.join(",");
+    vec![row.namespace.clone(), row.name.clone(), ports, urls]
 }
 
 /// Opens an address in the desktop's browser, where there is a desktop.

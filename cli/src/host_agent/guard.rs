@@ -2,32 +2,60 @@
 //! holds as long as it lives. One that ends by itself ends its guard first, so whoever comes by the lock
 //! knows that the other was lost, and becomes its successor.
 
-use super::log;
-use crate::error::{Context as _, ErrorId, Result};
+use super::{log, spawn};
+use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_vm::MachineDir;
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+/// How long the one before may take to be gone.
+const SUCCESSION: Duration = Duration::from_secs(10);
 /// A host agent that lived for less was not worth bringing back often.
 const SHORT_LIFE: Duration = Duration::from_secs(60);
 /// How often one is brought back that lives for no longer.
 const MOST_SHORT_LIVES: u32 = 5;
 
 /// The file that a host agent locks.
-pub fn lock_file(dir: &MachineDir) -> PathBuf {
+fn lock_file(dir: &MachineDir) -> PathBuf {
     dir.path().join("host-agent.lock")
 }
 
 /// The same, open.
-pub fn open_lock(dir: &MachineDir) -> std::io::Result<File> {
+fn open_lock(dir: &MachineDir) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(lock_file(dir))
+}
+
+/// The lock that a host agent holds as long as it lives. Not waiting for it would mean two that forward
+/// the same ports.
+pub async fn lock(dir: &MachineDir) -> Result<File> {
+    let path = lock_file(dir);
+    let failed = || format!("cannot lock {}", path.display());
+    let file = open_lock(dir).context(ErrorId::Write, failed)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if begun.elapsed() < SUCCESSION => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorId::LockBusy,
+                    "the cluster has another host agent",
+                ));
+            }
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(error).context(ErrorId::Write, failed);
+            }
+        }
+    }
 }
 
 /// The guard of this process, which ends with this value.
@@ -48,7 +76,7 @@ pub fn spawn(settings: &Settings, tethered: bool, short_lives: u32) -> Option<Gu
         log("was lost too often and is not guarded any more");
         return None;
     }
-    let mut command = host_agent(settings, tethered);
+    let mut command = spawn::command(settings, tethered);
     command
         .args(["--guard", "--short-lives"])
         .arg(short_lives.to_string())
@@ -79,20 +107,9 @@ pub async fn wait(settings: &Settings, dir: &MachineDir, tethered: bool, lives: 
     } else {
         0
     };
-    let mut command = host_agent(settings, tethered);
+    let mut command = spawn::command(settings, tethered);
     command
         .args(["--adopt", "--short-lives"])
         .arg(lives.to_string());
     crate::commands::kubectl::become_program(command)
-}
-
-fn host_agent(settings: &Settings, tethered: bool) -> Command {
-    let mut command = Command::new(&settings.executable);
-    command
-        .args(["host-agent", "--profile"])
-        .arg(settings.profile.as_str())
-        .args(tethered.then_some("--tethered"))
-        .env("CORACLE_HOME", &settings.home)
-        .current_dir(&settings.home);
-    command
 }

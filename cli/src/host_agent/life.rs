@@ -13,18 +13,14 @@
 use super::control::{self, Answer, Asked, LaunchFrom, Request};
 use super::ports::Ports;
 use super::services::{self, Order};
-use super::{Report, Told, asked, clock, guard, log};
-use crate::cluster::{self, Cluster, hibernate};
-use crate::error::{Context as _, Error, ErrorId, Result};
+use super::{Report, Told, asked, clock, detach, guard, keep, log};
+use crate::cluster::{Cluster, hibernate};
+use crate::error::{Context as _, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_vm::{
-    Driver as _, MachineDir, MachineState, Origin, RunningProcess, Saves, TemplateError,
-    TemplateFiles, TemplateKey, Templates, log_file,
-};
+use coracle_vm::{Driver as _, MachineDir, MachineState, Origin, RunningProcess, TemplateFiles};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -37,20 +33,12 @@ const ABSENCE: Duration = if cfg!(unix) {
 } else {
     Duration::ZERO
 };
-/// How long the one before may take to be gone.
-const SUCCESSION: Duration = Duration::from_secs(10);
 /// The pause before ports are led again that could not be.
 const LEAD_PAUSE: Duration = Duration::from_secs(1);
 /// How long the last answer may take on its way.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// When a start has touched what it touches.
 const START_UP: Duration = Duration::from_secs(2);
-/// When the first things that are done with a new cluster are over.
-const QUIET: Duration = Duration::from_secs(60);
-/// How often the sizes of a running machine's logs are looked at.
-const LOG_PAUSE: Duration = Duration::from_secs(60);
-/// A log is begun anew when it has grown beyond this many bytes.
-pub(super) const LONGEST_LOG: u64 = 1 << 20;
 
 /// How a host agent begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,8 +91,8 @@ pub async fn serve(
     tethered: bool,
     short_lives: u32,
 ) -> Result<u8> {
-    leave_terminal();
-    raise_file_limit();
+    detach::leave_terminal();
+    detach::raise_file_limit();
     let begun = begin(settings, first).await;
     let report = match &begun {
         Ok(_) => Report::Running,
@@ -127,7 +115,7 @@ pub async fn serve(
     let dir = agent.dir.clone();
     let farewell = tokio::select! {
         farewell = agent.live(requests) => farewell,
-        never = bound_logs(&dir) => match never {},
+        never = keep::logs_short(&dir) => match never {},
         never = clock::keep(settings) => match never {},
         never = end_with_tether(settings), if tethered => match never {},
     };
@@ -147,7 +135,7 @@ pub async fn serve(
     }
     // Another one may begin from here on.
     drop(lock);
-    make_save_durable(&dir).await;
+    keep::saves(&dir).await;
     Ok(0)
 }
 
@@ -155,7 +143,7 @@ pub async fn serve(
 async fn begin(settings: &Settings, first: &First) -> Result<(File, control::Listener, HostAgent)> {
     let cluster = Cluster::find(settings)?;
     let dir = cluster.dir().clone();
-    let lock = lock(&dir).await?;
+    let lock = guard::lock(&dir).await?;
     let ports = Ports::open(cluster.endpoint())?;
     // Before the machine runs, so that whoever sees it run finds somebody to ask.
     let listener = control::listen(&dir)?;
@@ -177,32 +165,6 @@ async fn begin(settings: &Settings, first: &First) -> Result<(File, control::Lis
     Ok((lock, listener, agent))
 }
 
-/// The lock that a host agent holds as long as it lives. Not waiting for it would mean two that forward
-/// the same ports.
-async fn lock(dir: &MachineDir) -> Result<File> {
-    let path = guard::lock_file(dir);
-    let failed = || format!("cannot lock {}", path.display());
-    let file = guard::open_lock(dir).context(ErrorId::Write, failed)?;
-    let begun = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) if begun.elapsed() < SUCCESSION => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(Error::new(
-                    ErrorId::LockBusy,
-                    "the cluster has another host agent",
-                ));
-            }
-            Err(std::fs::TryLockError::Error(error)) => {
-                return Err(error).context(ErrorId::Write, failed);
-            }
-        }
-    }
-}
-
 impl HostAgent {
     /// Until it is sent away, or there has been no machine for long. Gives who sent it away, and waits to
     /// hear that it is gone.
@@ -217,13 +179,14 @@ impl HostAgent {
                 biased;
                 asked = requests.recv() => {
                     let (request, answer_to) = asked?;
-                    if let Request::Retire = request {
-                        return Some(answer_to);
-                    }
                     let answer = self.carry_out(request).await.unwrap_or_else(|error| {
                         log(&error.render(self.settings.profile.as_str()));
                         Answer::Failed(Told::from(&error))
                     });
+                    if let Answer::Retired = answer {
+                        // It is told when that is true.
+                        return Some(answer_to);
+                    }
                     let _ = answer_to.send(answer);
                 }
                 how = ended(&mut self.machine, &self.settings), if machine_is_there => {
@@ -292,7 +255,7 @@ impl HostAgent {
         self.learn = from
             .template()
             .map(|files| (Instant::now() + START_UP, files));
-        tokio::spawn(keep_template(self.settings.clone(), from.clone()));
+        tokio::spawn(keep::template(self.settings.clone(), from.clone()));
         Ok(())
     }
 
@@ -378,53 +341,6 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Writes a state that was just saved to the disk: nobody has to wait for that. A start that comes
-/// meanwhile takes it away, and that is as good.
-async fn make_save_durable(dir: &MachineDir) {
-    let Ok(Some(saved)) = Saves::new(dir).present() else {
-        return;
-    };
-    let written = tokio::task::spawn_blocking(move || saved.make_durable()).await;
-    if let Ok(Err(error)) = written {
-        log(&format!(
-            "the saved state will not outlive a loss of power: {error}"
-        ));
-    }
-}
-
-/// Writes a template that was just made to the disk, beside the machine that began with it, and notes
-/// later what its files hash to.
-async fn keep_template(settings: Settings, from: LaunchFrom) {
-    let LaunchFrom::Template(folder) = from else {
-        return;
-    };
-    let kept = async {
-        let name = folder.file_name();
-        let key = name.and_then(|name| TemplateKey::from_name(name.to_str()?));
-        let templates = cluster::template::templates(&settings);
-        let now = time::OffsetDateTime::now_utc();
-        let Some(template) = key.and_then(|key| templates.find(&key, now).ok().flatten()) else {
-            return Ok(());
-        };
-        let made = template.clone();
-        blocking(move || Templates::make_durable(&made)).await?;
-        tokio::time::sleep(QUIET).await;
-        blocking(move || template.note_digests()).await
-    };
-    let kept: Result<()> = kept.await;
-    if let Err(error) = kept {
-        log(&format!(
-            "the template may not outlive a loss of power, or cannot be checked: {}",
-            error.render(settings.profile.as_str())
-        ));
-    }
-}
-
-async fn blocking(work: impl FnOnce() -> Result<(), TemplateError> + Send + 'static) -> Result<()> {
-    let done = tokio::task::spawn_blocking(work).await;
-    Ok(done.context(ErrorId::Internal, || "a task ended early".into())??)
-}
-
 /// Deletes the cluster when nobody holds the other end of standard input any more. The deletion ends
 /// the machine, and sends this process away.
 async fn end_with_tether(settings: &Settings) -> Infallible {
@@ -445,48 +361,3 @@ async fn end_with_tether(settings: &Settings) -> Infallible {
     }
     std::future::pending().await
 }
-
-/// Keeps what a machine says in months of running from filling the disk.
-async fn bound_logs(dir: &MachineDir) -> Infallible {
-    loop {
-        tokio::time::sleep(LOG_PAUSE).await;
-        let logs = [
-            dir.serial_log(),
-            dir.qemu_log(),
-            cluster::host_agent_log(dir),
-        ];
-        for path in logs {
-            bound(&path);
-        }
-    }
-}
-
-fn bound(path: &Path) {
-    if let Err(error) = log_file::bound(path, LONGEST_LOG) {
-        log(&format!("cannot shorten {}: {error}", path.display()));
-    }
-}
-
-/// A session of its own: neither Ctrl-C nor the end of the terminal reaches it.
-#[cfg(unix)]
-fn leave_terminal() {
-    // Fails only where it leads a group already, and then it has left.
-    let _ = rustix::process::setsid();
-}
-
-#[cfg(not(unix))]
-fn leave_terminal() {}
-
-/// As many connections as the system lets a user have: each takes a file here and one in the hypervisor,
-/// which inherits the limit.
-#[cfg(unix)]
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // macOS may refuse: then there are as many as before.
-    let _ = setrlimit(Resource::Nofile, limit);
-}
-
-#[cfg(not(unix))]
-fn raise_file_limit() {}

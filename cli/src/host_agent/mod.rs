@@ -30,8 +30,10 @@ mod clock;
     )
 )]
 mod control;
+mod detach;
 mod forward;
 mod guard;
+mod keep;
 mod life;
 mod ports;
 mod services;
@@ -41,7 +43,7 @@ pub use asked::{capture, ensure, hibernate, launch, published, retire, settle};
 pub use control::LaunchFrom;
 pub use guard::wait as guard;
 pub use life::{First, serve};
-pub use ports::Published;
+pub use ports::{Published, Reach};
 
 use crate::error::{Error, ErrorId};
 use serde::{Deserialize, Serialize};

@@ -14,21 +14,10 @@ use std::net::SocketAddr;
 use tokio::sync::watch;
 
 /// What is added to a port that cannot be had, for the first of those that are tried instead: 80 and 443,
-/// which an ordinary user may not open on most hosts, become 8080 and 8443 in many other tools, and 8080
-/// and 8443 here.
+/// which an ordinary user may not open on most hosts, become 8080 and 8443.
 const ELSEWHERE: u16 = 8000;
 /// How many are tried instead.
 const ALTERNATIVES: u16 = 10;
-
-/// What a port is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub enum Purpose {
-    /// A NodePort, on the cluster's address.
-    NodePort,
-    /// A port of a load balancer, on an address of its own.
-    LoadBalancer,
-}
 
 /// A port that a Service asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +28,6 @@ pub struct Wanted {
     pub service: String,
     /// Its port, by name where it has one.
     pub port: String,
-    /// Its port, by number.
-    pub number: i32,
-    /// What it is for.
-    pub purpose: Purpose,
     /// Where the host is to listen.
     pub public: SocketAddr,
     /// Where that leads.
@@ -54,16 +39,20 @@ impl Wanted {
         (self.public, self.guest)
     }
 
-    fn published(&self, actual: Option<SocketAddr>, problem: Option<String>) -> Published {
+    fn published(&self, opened: std::result::Result<&Asked, String>) -> Published {
+        let (address, problem) = match opened {
+            Ok(asked) => (Some(asked.open.public), asked.problem.clone()),
+            Err(problem) => (None, Some(problem)),
+        };
         Published {
             namespace: self.namespace.clone(),
             service: self.service.clone(),
-            port: self.port.clone(),
-            number: self.number,
-            purpose: self.purpose,
-            protocol: self.guest.protocol.as_str().to_owned(),
-            actual,
-            problem,
+            reach: Reach {
+                port: self.port.clone(),
+                protocol: self.guest.protocol.as_str().to_owned(),
+                address,
+                problem,
+            },
         }
     }
 }
@@ -75,17 +64,22 @@ pub struct Published {
     pub namespace: String,
     /// The Service.
     pub service: String,
-    /// Its port, by name where it has one.
+    /// Where its port is on the host.
+    pub reach: Reach,
+}
+
+/// A port of a Service on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Reach {
+    /// The port's name, or its number where it has none.
     pub port: String,
-    /// Its port, by number.
-    pub number: i32,
-    /// What it is for.
-    pub purpose: Purpose,
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// Where the host listens; none where it cannot.
-    pub actual: Option<SocketAddr>,
+    /// Where it is reached; none where the host cannot listen.
+    pub address: Option<SocketAddr>,
     /// Why it is not where it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
@@ -120,13 +114,14 @@ struct Asked {
 }
 
 impl Open {
-    fn at(public: SocketAddr, guest: GuestPort) -> std::io::Result<Self> {
+    fn at(public: SocketAddr, guest: GuestPort) -> std::result::Result<Self, AddressError> {
         let (way, following) = watch::channel(None);
+        let forward = Forward::open(public, guest.protocol, following);
         Ok(Self {
             public,
             guest,
             way,
-            forward: Forward::open(public, guest.protocol, following)?,
+            forward: forward.map_err(|source| AddressError::of(public, source))?,
         })
     }
 }
@@ -139,7 +134,7 @@ impl Ports {
                 protocol: Protocol::Tcp,
                 port,
             };
-            Open::at(public, guest).map_err(|source| AddressError::of(public, source))
+            Open::at(public, guest)
         });
         Ok(Self {
             endpoint,
@@ -200,26 +195,16 @@ impl Ports {
         let closed = self.close_all_but(wanted).await;
         let published: Vec<Published> = wanted
             .iter()
-            .map(|one| {
-                let opened = self.opened(one, wanted);
-                let (actual, problem) = match opened {
-                    Ok(asked) => (Some(asked.open.public), asked.problem.clone()),
-                    Err(problem) => (None, Some(problem)),
-                };
-                one.published(actual, problem)
-            })
+            .map(|one| one.published(self.opened(one, wanted)))
             .collect();
         let mut stale = std::mem::take(&mut self.stale);
         stale.extend(closed);
         stale.retain(|one| self.all().all(|open| open.guest != one.guest));
         self.stale = stale;
         for one in published.iter().filter(|one| !self.published.contains(one)) {
-            if let Some(problem) = &one.problem {
-                let (namespace, service) = (&one.namespace, &one.service);
-                log(&format!(
-                    "{namespace}/{service} port {}: {problem}",
-                    one.port
-                ));
+            if let Some(problem) = &one.reach.problem {
+                let (namespace, service, port) = (&one.namespace, &one.service, &one.reach.port);
+                log(&format!("{namespace}/{service} port {port}: {problem}"));
             }
         }
         self.published.clone_from(&published);
@@ -277,16 +262,13 @@ impl Ports {
 /// why it is nowhere.
 fn open_somewhere(wanted: &Wanted, all: &[Wanted]) -> std::result::Result<Asked, String> {
     let public = wanted.public;
-    let source = match Open::at(public, wanted.guest) {
+    let why = match Open::at(public, wanted.guest) {
         Ok(open) => {
-            return Ok(Asked {
-                open,
-                problem: None,
-            });
+            let problem = None;
+            return Ok(Asked { open, problem });
         }
-        Err(source) => source,
+        Err(error) => error.to_string(),
     };
-    let why = AddressError::of(public, source).to_string();
     let first = public.port().checked_add(ELSEWHERE);
     let others = first
         .into_iter()
@@ -325,8 +307,6 @@ mod tests {
             namespace: "default".into(),
             service: "shop".into(),
             port: "http".into(),
-            number: 80,
-            purpose: Purpose::NodePort,
             public: public.parse().unwrap(),
             guest: GuestPort {
                 protocol: Protocol::Tcp,
@@ -341,8 +321,8 @@ mod tests {
         let one = wanted("127.88.77.1:30080", 30080);
         let two = wanted("127.88.77.1:30081", 30081);
         let published = ports.publish(&[one.clone(), two.clone()]).await;
-        assert!(published.iter().all(|one| one.problem.is_none()));
-        assert_eq!(published[1].actual, Some(two.public));
+        assert!(published.iter().all(|one| one.reach.problem.is_none()));
+        assert_eq!(published[1].reach.address, Some(two.public));
         TcpListener::bind(one.public).unwrap_err();
         ports.publish(std::slice::from_ref(&two)).await;
         TcpListener::bind(one.public).unwrap();
@@ -350,7 +330,7 @@ mod tests {
         // What comes to the place of another one in the same breath gets it.
         let three = wanted("127.88.77.1:30081", 30082);
         let published = ports.publish(std::slice::from_ref(&three)).await;
-        assert_eq!(published[0].problem, None);
+        assert_eq!(published[0].reach.problem, None);
         ports.close().await;
         TcpListener::bind(two.public).unwrap();
     }
@@ -363,11 +343,11 @@ mod tests {
         let two = wanted("127.88.77.3:38080", 30081);
         let published = ports.publish(&[one, two.clone()]).await;
         assert_eq!(
-            published[0].actual,
+            published[0].reach.address,
             Some("127.88.77.3:38081".parse().unwrap())
         );
         assert_eq!(
-            (published[1].actual, &published[1].problem),
+            (published[1].reach.address, &published[1].reach.problem),
             (Some(two.public), &None)
         );
     }
@@ -378,9 +358,9 @@ mod tests {
         let mut ports = Ports::open(endpoint("127.88.77.2")).unwrap();
         let one = wanted("127.88.77.2:30080", 30080);
         let published = ports.publish(std::slice::from_ref(&one)).await;
-        let actual = published[0].actual.unwrap();
+        let actual = published[0].reach.address.unwrap();
         assert_eq!(actual, "127.88.77.2:38080".parse().unwrap());
-        let problem = published[0].problem.clone().unwrap();
+        let problem = published[0].reach.problem.clone().unwrap();
         assert!(
             problem.contains("is used by another program; it is at 127.88.77.2:38080"),
             "{problem}"
@@ -388,7 +368,7 @@ mod tests {
         drop(held);
         let published = ports.publish(std::slice::from_ref(&one)).await;
         assert_eq!(
-            (published[0].actual, &published[0].problem),
+            (published[0].reach.address, &published[0].reach.problem),
             (Some(one.public), &None)
         );
     }

@@ -9,14 +9,15 @@
 //! The address of a load balancer is kept where everybody sees it: in the Service's own status.
 
 use super::log;
-use super::ports::{Published, Purpose, Wanted};
+use super::ports::{Published, Wanted};
 use crate::cluster::Cluster;
-use crate::error::{Context as _, ErrorId, Result};
+use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_vm::GuestPort;
 use coracle_vm::spec::Protocol;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,9 +105,9 @@ async fn watch(
         };
         tokio::select! {
             event = events.next() => {
-                let event = event
-                    .context_missing("the watch ended")?
-                    .context(ErrorId::ControlPlaneTimeout, || "cannot follow Services".into())?;
+                let failed = || "cannot follow Services".to_owned();
+                let event = event.ok_or_else(|| Error::new(ErrorId::ControlPlaneTimeout, failed()))?;
+                let event = event.context(ErrorId::ControlPlaneTimeout, failed)?;
                 match event {
                     Event::Init => begun = Services::new(),
                     Event::InitApply(service) => drop(begun.insert(key(&service), service)),
@@ -133,17 +134,6 @@ async fn watch(
     }
 }
 
-/// An end of a stream that has none, as an error.
-trait ContextMissing<T> {
-    fn context_missing(self, what: &str) -> Result<T>;
-}
-
-impl<T> ContextMissing<T> for Option<T> {
-    fn context_missing(self, what: &str) -> Result<T> {
-        self.ok_or_else(|| crate::error::Error::new(ErrorId::ControlPlaneTimeout, what))
-    }
-}
-
 struct Follower {
     client: kube::Client,
     address: IpAddr,
@@ -163,7 +153,7 @@ impl Follower {
             // The machine is gone, and this with it.
             Err(_) => return Ok(()),
         };
-        self.troubled = published.iter().any(|one| one.problem.is_some());
+        self.troubled = published.iter().any(|one| one.reach.problem.is_some());
         for (key, service) in services {
             let Some(address) = plan.addresses.get(key) else {
                 continue;
@@ -196,11 +186,7 @@ impl Follower {
 }
 
 fn key(service: &Service) -> Key {
-    let meta = &service.metadata;
-    (
-        meta.namespace.clone().unwrap_or_default(),
-        meta.name.clone().unwrap_or_default(),
-    )
+    (service.namespace().unwrap_or_default(), service.name_any())
 }
 
 /// What a load balancer's status says. In the cluster nobody answers at a loopback address of the host:
@@ -248,24 +234,19 @@ fn plan(services: &Services, address: IpAddr) -> Plan {
             let Some(node_port) = port.node_port.and_then(number) else {
                 continue;
             };
-            let wanted = |public, purpose| Wanted {
+            let wanted = |public| Wanted {
                 namespace: key.0.clone(),
                 service: key.1.clone(),
                 port: port.name.clone().unwrap_or_else(|| port.port.to_string()),
-                number: port.port,
-                purpose,
                 public,
                 guest: GuestPort {
                     protocol,
                     port: node_port,
                 },
             };
-            ports.push(wanted(
-                SocketAddr::new(address, node_port),
-                Purpose::NodePort,
-            ));
+            ports.push(wanted(SocketAddr::new(address, node_port)));
             if let (Some(own), Some(number)) = (addresses.get(key), number(port.port)) {
-                ports.push(wanted(SocketAddr::new(*own, number), Purpose::LoadBalancer));
+                ports.push(wanted(SocketAddr::new(*own, number)));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A host agent as a process of its own, and what it reports when it has begun.
 
-use super::life::LONGEST_LOG;
+use super::keep::LONGEST_LOG;
 use super::{First, Report};
 use crate::cluster;
 use crate::error::{Context as _, Error, ErrorId, Result};
@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use coracle_vm::MachineDir;
 use std::fs::OpenOptions;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::io::AsyncBufReadExt as _;
 
@@ -20,30 +20,16 @@ pub async fn spawn(settings: &Settings, dir: &MachineDir, first: &First) -> Resu
     let log_path = cluster::host_agent_log(dir);
     let failed = || format!("cannot start the host agent ({})", log_path.display());
     let log = open_log(&log_path).context(ErrorId::Write, failed)?;
-    let (input, tethered) = match &settings.tether {
-        Some(tether) => (
-            Stdio::from(tether.try_clone().context(ErrorId::Internal, failed)?),
-            Some("--tethered"),
-        ),
-        None => (Stdio::null(), None),
+    let input = match &settings.tether {
+        Some(tether) => Stdio::from(tether.try_clone().context(ErrorId::Internal, failed)?),
+        None => Stdio::null(),
     };
     let arguments = match first {
         First::Launch(from) => from.arguments(),
         First::Adopt => vec!["--adopt".into()],
     };
-    let mut child = tokio::process::Command::new(&settings.executable)
-        .arg("host-agent")
-        .arg("--profile")
-        .arg(dir.name().as_str())
+    let mut child = tokio::process::Command::from(command(settings, settings.tether.is_some()))
         .args(arguments)
-        .args(tethered)
-        .env("CORACLE_HOME", &settings.home)
-        .env(
-            "KUBECONFIG",
-            settings.kubeconfig.as_deref().unwrap_or_default(),
-        )
-        .env_remove("CORACLE_FAULT")
-        .current_dir(&settings.home)
         .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::from(log))
@@ -75,6 +61,22 @@ pub async fn spawn(settings: &Settings, dir: &MachineDir, first: &First) -> Resu
         Report::Running => Ok(()),
         Report::Failed(told) => Err(told.into()),
     }
+}
+
+/// This program as the current profile's host agent, or as the guard of that.
+pub fn command(settings: &Settings, tethered: bool) -> Command {
+    let mut command = Command::new(&settings.executable);
+    command
+        .args(["host-agent", "--profile", settings.profile.as_str()])
+        .args(tethered.then_some("--tethered"))
+        .env("CORACLE_HOME", &settings.home)
+        .env(
+            "KUBECONFIG",
+            settings.kubeconfig.as_deref().unwrap_or_default(),
+        )
+        .env_remove("CORACLE_FAULT")
+        .current_dir(&settings.home);
+    command
 }
 
 fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
