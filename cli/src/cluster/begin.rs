@@ -53,7 +53,7 @@ impl Run<'_> {
         self.steps.begin(Step::Boot).await?;
         let settings = &self.app.settings;
         let origin = Origin::Template(template.files());
-        match boot::power_on(self.app, &cluster, &origin).await {
+        match self.restore(&cluster, &origin).await {
             Ok(()) => Ok(cluster),
             Err(error) if error.id() == ErrorId::Template => {
                 let reason = error.causes().join("; ");
@@ -71,11 +71,27 @@ impl Run<'_> {
         }
     }
 
+    /// Restores, and once more where that fails: what only happened to be in the way costs nobody what
+    /// was saved.
+    async fn restore(&self, cluster: &Cluster, origin: &Origin) -> Result<()> {
+        let Err(error) = boot::power_on(self.app, cluster, origin).await else {
+            return Ok(());
+        };
+        if error.id() != ErrorId::Template {
+            return Err(error);
+        }
+        tracing::debug!(error = error.message(), "restoring once more");
+        match boot::power_on(self.app, cluster, origin).await {
+            Err(again) if again.id() == ErrorId::Template => Err(error),
+            done => done,
+        }
+    }
+
     /// Goes on from where the cluster was saved; where that fails, boots the same disk cold.
     async fn wake(&self, cluster: Cluster, saved: Box<Saved>) -> Result<Cluster> {
         self.steps.begin(Step::Boot).await?;
         let settings = &self.app.settings;
-        match boot::power_on(self.app, &cluster, &Origin::Saved(saved)).await {
+        match self.restore(&cluster, &Origin::Saved(saved)).await {
             Ok(()) => {}
             Err(error) if error.id() == ErrorId::Template => {
                 Saves::new(cluster.dir()).discard()?;

@@ -1,4 +1,4 @@
-//! What QEMU is given when its process is made: one open file, and a session of its own.
+//! What QEMU is given when its process is made: open files, and a session of its own.
 
 use std::fs::File;
 #[cfg(target_os = "linux")]
@@ -13,11 +13,18 @@ use crate::driver::DriverError;
 #[cfg(target_os = "linux")]
 use crate::size::Size;
 
-/// The number under which QEMU inherits the one file that it is handed open. Whatever had it before is
-/// closed in the new process.
+/// The number under which QEMU inherits the file that it is handed open. Whatever had it before is closed
+/// in the new process.
 pub(super) const INHERITED: i32 = 200;
 /// The same as a path that QEMU can open.
 pub(super) const INHERITED_PATH: &str = "/proc/self/fd/200";
+
+/// The same for its [`claim`](super::claim).
+#[cfg(unix)]
+const CLAIM: i32 = 201;
+/// The first number that neither of them has.
+#[cfg(unix)]
+const BEYOND: i32 = 202;
 
 /// The file that QEMU is handed open: the memory to be copied later, or the state to restore.
 #[derive(Debug, Default)]
@@ -44,11 +51,28 @@ pub(super) fn memory_file(size: Size) -> Result<File, DriverError> {
 }
 
 /// Gives the process a session of its own, which neither Ctrl-C nor a closed terminal reaches, and the
-/// file that it inherits.
+/// files that it inherits.
 #[cfg(unix)]
-pub(super) fn detach(command: &mut Command, inherited: &Inherited) {
-    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-    let handed = inherited.0.as_ref().map(|file| file.as_raw_fd());
+pub(super) fn detach(command: &mut Command, inherited: &Inherited, claim: Option<&File>) {
+    use rustix::io::{dup2, fcntl_dupfd_cloexec};
+    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+    use std::{io, mem::ManuallyDrop};
+    let file = inherited.0.as_ref().map(|file| file.as_raw_fd());
+    let claim = claim.map(|file| file.as_raw_fd());
+    // Away from the numbers that they are to have, so that neither is put in the other's place.
+    let aside = |number: RawFd| -> io::Result<ManuallyDrop<OwnedFd>> {
+        // SAFETY: the caller keeps the file open until the process is spawned.
+        let file = unsafe { BorrowedFd::borrow_raw(number) };
+        Ok(ManuallyDrop::new(fcntl_dupfd_cloexec(file, BEYOND)?))
+    };
+    let hand = |file: Option<ManuallyDrop<OwnedFd>>, number: RawFd| -> io::Result<()> {
+        if let Some(file) = file {
+            // SAFETY: in the new process nobody else owns this number; it is never closed.
+            let mut target = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+            dup2(&*file, &mut target)?;
+        }
+        Ok(())
+    };
     let prepare = move || {
         rustix::process::setsid()?;
         // Its memory is saved by its parent. Where Yama lets only ancestors read that (1, as on Ubuntu),
@@ -56,20 +80,9 @@ pub(super) fn detach(command: &mut Command, inherited: &Inherited) {
         // kernels know no such call, and need none.
         #[cfg(target_os = "linux")]
         let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
-        if let Some(number) = handed {
-            // SAFETY: the caller keeps the file open until the process is spawned.
-            let file = unsafe { BorrowedFd::borrow_raw(number) };
-            // SAFETY: in the new process nobody else owns this number; it is never closed.
-            let mut target =
-                std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(INHERITED) });
-            if number == INHERITED {
-                // Only the flag that closes it at exec has to go.
-                rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?;
-            } else {
-                rustix::io::dup2(file, &mut target)?;
-            }
-        }
-        Ok(())
+        let (file, claim) = (file.map(aside).transpose()?, claim.map(aside).transpose()?);
+        hand(file, INHERITED)?;
+        hand(claim, CLAIM)
     };
     // SAFETY: between fork and exec only system calls run that allocate nothing and take no lock.
     unsafe {
@@ -79,7 +92,7 @@ pub(super) fn detach(command: &mut Command, inherited: &Inherited) {
 
 /// Gives the process no console and a group of its own: Ctrl-C does not reach it.
 #[cfg(windows)]
-pub(super) fn detach(command: &mut Command, _inherited: &Inherited) {
+pub(super) fn detach(command: &mut Command, _inherited: &Inherited, _claim: Option<&File>) {
     /// Process creation flags of the Windows API.
     const DETACHED_PROCESS: u32 = 0x0000_0008;
     const CREATE_NEW_PROCESS_GROUP: u32 = 0x0000_0200;

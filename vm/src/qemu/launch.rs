@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use super::beginning::Beginning;
 use super::command_line::{self, Invocation, arguments};
-use super::inherited::{Inherited, detach};
+use super::inherited::detach;
 use super::save::failed;
-use super::{GREETING_LIMIT, clear, disks, failure, probe, restore};
+use super::{GREETING_LIMIT, claim, clear, disks, failure, probe, restore};
 use crate::driver::{DriverError, Origin, RunningProcess};
 use crate::log_file;
 use crate::program::{self, ProgramError, Programs};
@@ -42,6 +42,7 @@ pub(super) async fn launch(
     let qemu = probe::Emulator::examine(programs, spec.architecture).await?;
     let verdict = qemu.verdict(spec.accelerator).await?;
     atomic::create_private_dirs(dir.runtime_dir()).map_err(failed("create", dir.runtime_dir()))?;
+    let claim = claim::take(dir).await?;
     clear(dir)?;
     let beginning = Beginning::prepare(origin, dir, spec)?;
     let arguments = arguments(&Invocation {
@@ -54,7 +55,16 @@ pub(super) async fn launch(
         incoming: beginning.restore.is_some(),
     });
     tracing::debug!(command = %program::describe(&qemu.program, &arguments), "starting QEMU");
-    let mut child = spawn(&qemu.program, &arguments, dir, spec, &beginning.inherited)?;
+    let mut command = command(&qemu.program, &arguments, dir, spec)?;
+    detach(&mut command, &beginning.inherited, claim.as_ref());
+    let mut child = command.spawn().map_err(|source| {
+        DriverError::Program(ProgramError::Start {
+            command: program::describe(&qemu.program, &arguments),
+            source,
+        })
+    })?;
+    // From here on it is the process's alone.
+    drop(claim);
     let pid = child.id().ok_or(DriverError::NotRunning)?;
     let started = async {
         greeted(&endpoint).await?;
@@ -129,14 +139,13 @@ fn check(spec: &MachineSpec) -> Result<(), DriverError> {
     }
 }
 
-/// Starts the process, with new logs, away from the caller's terminal.
-fn spawn(
+/// The program with its arguments, and new logs.
+fn command(
     program: &Path,
     arguments: &[OsString],
     dir: &MachineDir,
     spec: &MachineSpec,
-    inherited: &Inherited,
-) -> Result<Child, DriverError> {
+) -> Result<Command, DriverError> {
     let log = dir.qemu_log();
     let failed = |error| failed("write", &log)(error);
     for path in [&log, &spec.console] {
@@ -153,13 +162,7 @@ fn spawn(
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors);
-    detach(&mut command, inherited);
-    command.spawn().map_err(|source| {
-        DriverError::Program(ProgramError::Start {
-            command: program::describe(program, arguments),
-            source,
-        })
-    })
+    Ok(command)
 }
 
 /// Waits for the monitor's greeting.

@@ -1,10 +1,12 @@
 //! The driver for QEMU.
 //!
 //! QEMU is a child of the process that launches it and goes on without it. Everybody else finds it
-//! by the machine's folder: its monitor's socket tells what it does, its pid file which process it is.
+//! by the machine's folder: its monitor's socket tells what it does, its pid file which process it is, and
+//! its lock whether there is one at all.
 
 mod beginning;
 mod capture;
+mod claim;
 pub mod command_line;
 #[cfg(target_os = "linux")]
 mod devices;
@@ -27,7 +29,7 @@ mod working_set;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::accelerator::AcceleratorChoice;
 use crate::driver::{
@@ -50,6 +52,9 @@ const GREETING_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a killed process may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The pause between two looks for a process that cannot be seen yet.
+const UNSEEN_PAUSE: Duration = Duration::from_millis(2);
 
 /// Runs machines with QEMU.
 #[derive(Debug, Clone)]
@@ -201,7 +206,7 @@ impl Driver for QemuDriver {
     }
 
     async fn quit(&self, dir: &MachineDir, limit: Duration) -> Result<(), DriverError> {
-        let process = find(dir).await?;
+        let process = find_soon(dir).await?;
         let asked = async {
             let mut monitor = connect(dir).await?;
             monitor.execute(qapi::qmp::quit {}).await?;
@@ -212,9 +217,13 @@ impl Driver for QemuDriver {
         let asked = tokio::time::timeout(limit, asked).await;
         let Some(process) = process else {
             return match asked {
-                Ok(Ok(()) | Err(DriverError::NotRunning)) => clear(dir),
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(DriverError::TimedOut {
+                Ok(Ok(()) | Err(DriverError::NotRunning))
+                    if claim::given_back(dir, KILL_LIMIT).await =>
+                {
+                    clear(dir)
+                }
+                Ok(Err(error)) if !matches!(error, DriverError::NotRunning) => Err(error),
+                _ => Err(DriverError::TimedOut {
                     what: "quit",
                     limit,
                 }),
@@ -246,7 +255,7 @@ impl Driver for QemuDriver {
 
     async fn wait_off(&self, dir: &MachineDir, limit: Duration) -> Result<(), DriverError> {
         let late = DriverError::TimedOut { what: "end", limit };
-        if let Some(process) = find(dir).await? {
+        if let Some(process) = find_soon(dir).await? {
             let failed = |source| DriverError::Io {
                 what: "wait for the process of",
                 path: dir.qemu_pid(),
@@ -258,13 +267,14 @@ impl Driver for QemuDriver {
                 Err(late)
             };
         }
-        let mut monitor = match connect(dir).await {
-            Err(DriverError::NotRunning) => return Ok(()),
-            monitor => monitor?,
+        let closed = match connect(dir).await {
+            Err(DriverError::NotRunning) => Ok(()),
+            monitor => tokio::time::timeout(limit, monitor?.closed()).await,
         };
-        match tokio::time::timeout(limit, monitor.closed()).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(late),
+        if closed.is_ok() && claim::given_back(dir, KILL_LIMIT).await {
+            Ok(())
+        } else {
+            Err(late)
         }
     }
 }
@@ -290,6 +300,19 @@ async fn find(dir: &MachineDir) -> Result<Option<QemuProcess>, DriverError> {
         source,
     };
     QemuProcess::find(&dir.qemu_pid()).await.map_err(failed)
+}
+
+/// As [`find`]; one that was made just now is waited for until it can be seen.
+async fn find_soon(dir: &MachineDir) -> Result<Option<QemuProcess>, DriverError> {
+    let begun = Instant::now();
+    loop {
+        match find(dir).await? {
+            None if claim::is_taken(dir) && begun.elapsed() < GREETING_LIMIT => {
+                tokio::time::sleep(UNSEEN_PAUSE).await;
+            }
+            found => return Ok(found),
+        }
+    }
 }
 
 /// Removes what a process that is gone left behind.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{GREETING_LIMIT, QemuProcess, connect, find, is_silent};
+use super::{GREETING_LIMIT, QemuProcess, claim, connect, find, is_silent};
 use crate::driver::DriverError;
 use crate::qmp::{IoStatus, QmpClient, QmpError, QueryBlock, QueryStatus};
 use crate::state::MachineState;
@@ -32,6 +32,8 @@ pub(super) async fn observe(dir: &MachineDir) -> MachineState {
             Err(DriverError::NotRunning) => MachineState::Off,
             _ => broken(without_process(&DriverError::Qmp(error))),
         },
+        // One that was made just now.
+        (Ok(None), DriverError::NotRunning) if claim::is_taken(dir) => MachineState::Starting,
         (Ok(None), DriverError::NotRunning) => MachineState::Off,
         (Ok(None), error) => broken(without_process(&error)),
         (Ok(Some(process)), DriverError::NotRunning) if is_young(dir) => {
