@@ -20,11 +20,20 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// The pause before a request is repeated.
 const PAUSE: Duration = Duration::from_millis(5);
 
+type Connection = BufReader<StreamOwned<ClientConnection, TcpStream>>;
+
+/// How an answer begins.
+struct Head {
+    status: u16,
+    length: usize,
+    is_chunked: bool,
+}
+
 /// A server, and who calls it.
 pub(crate) struct Api {
     server: SocketAddr,
     tls: Arc<ClientConfig>,
-    connection: Option<BufReader<StreamOwned<ClientConnection, TcpStream>>>,
+    connection: Option<Connection>,
     /// Requests that did not reach the server, or that it refused.
     pub(crate) repeated: u32,
 }
@@ -125,6 +134,32 @@ impl Api {
         }
     }
 
+    /// Follows the objects of a list until one is as it should be. Looking again and again would cost the
+    /// guest more than what is to be measured.
+    pub(crate) fn watch_until(&mut self, list: &str, mut is_met: impl FnMut(&Value) -> bool) {
+        let mut watched = || -> io::Result<()> {
+            let path = format!("{list}?watch=true");
+            let (mut connection, answer) = self.ask("GET", &path, None)?;
+            connection.get_ref().sock.set_read_timeout(Some(LIMIT))?;
+            let mut text = Vec::new();
+            while let Some(more) = chunk(&mut connection)? {
+                text.extend(more);
+                while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                    let event: Vec<u8> = text.drain(..=end).collect();
+                    let event: Value = serde_json::from_slice(&event).map_err(malformed)?;
+                    if is_met(&event["object"]) {
+                        // What else would come on this connection is not waited for.
+                        return Ok(());
+                    }
+                }
+            }
+            Err(malformed(format!("{} and then nothing", answer.status)))
+        };
+        let watched = watched();
+        self.connection = None;
+        watched.unwrap_or_else(|error| panic!("watching {list}: {error}"));
+    }
+
     /// One request: its status and body (RFC 9112).
     fn request(
         &mut self,
@@ -132,6 +167,27 @@ impl Api {
         path: &str,
         body: Option<&Value>,
     ) -> io::Result<(u16, Vec<u8>)> {
+        let (mut connection, answer) = self.ask(method, path, body)?;
+        let mut text = Vec::new();
+        if answer.is_chunked {
+            while let Some(more) = chunk(&mut connection)? {
+                text.extend(more);
+            }
+        } else {
+            text.resize(answer.length, 0);
+            connection.read_exact(&mut text)?;
+        }
+        self.connection = Some(connection);
+        Ok((answer.status, text))
+    }
+
+    /// Sends a request; what its answer begins with.
+    fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> io::Result<(Connection, Head)> {
         let mut connection = match self.connection.take() {
             Some(open) => open,
             None => self.connect()?,
@@ -145,38 +201,25 @@ impl Api {
         connection.get_mut().write_all(request.as_bytes())?;
         let status = line(&mut connection)?;
         let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let (mut length, mut is_chunked) = (0, false);
+        let mut head = Head {
+            status: status.ok_or_else(|| malformed("no status"))?,
+            length: 0,
+            is_chunked: false,
+        };
         loop {
             let header = line(&mut connection)?.to_ascii_lowercase();
             match header.split_once(": ") {
-                Some(("content-length", value)) => length = value.parse().map_err(malformed)?,
-                Some(("transfer-encoding", value)) => is_chunked = value == "chunked",
-                Some(_) => {}
-                None => break,
-            }
-        }
-        let mut answer = Vec::new();
-        if is_chunked {
-            loop {
-                let size = line(&mut connection)?;
-                let size = usize::from_str_radix(&size, 16).map_err(malformed)?;
-                let begun = answer.len();
-                answer.resize(begun + size, 0);
-                connection.read_exact(&mut answer[begun..])?;
-                line(&mut connection)?;
-                if size == 0 {
-                    break;
+                Some(("content-length", value)) => {
+                    head.length = value.parse().map_err(malformed)?
                 }
+                Some(("transfer-encoding", value)) => head.is_chunked = value == "chunked",
+                Some(_) => {}
+                None => return Ok((connection, head)),
             }
-        } else {
-            answer.resize(length, 0);
-            connection.read_exact(&mut answer)?;
         }
-        self.connection = Some(connection);
-        Ok((status.ok_or_else(|| malformed("no status"))?, answer))
     }
 
-    fn connect(&self) -> io::Result<BufReader<StreamOwned<ClientConnection, TcpStream>>> {
+    fn connect(&self) -> io::Result<Connection> {
         let socket = TcpStream::connect_timeout(&self.server, REQUEST_LIMIT)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(REQUEST_LIMIT))?;
@@ -213,4 +256,14 @@ fn line(source: &mut impl io::BufRead) -> io::Result<String> {
 
 fn malformed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// The next part of an answer that comes in parts; `None` after the last.
+fn chunk(connection: &mut Connection) -> io::Result<Option<Vec<u8>>> {
+    let size = line(connection)?;
+    let size = usize::from_str_radix(&size, 16).map_err(malformed)?;
+    let mut part = vec![0; size];
+    connection.read_exact(&mut part)?;
+    line(connection)?;
+    Ok((size > 0).then_some(part))
 }

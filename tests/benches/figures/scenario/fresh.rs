@@ -10,16 +10,12 @@ use crate::measure::time;
 use crate::record::Record;
 use coracle_tests::Coracle;
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// New clusters that are started one after the other.
 const STARTS: usize = 20;
 /// Starts from an empty page cache; runs of the floor; commands in a cluster of their own.
 const FEW: usize = 5;
-/// The longest that a pod may take.
-const POD_LIMIT: Duration = Duration::from_secs(300);
-/// How often a pod is looked at.
-const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
     // Also brings everything into the page cache.
@@ -105,17 +101,12 @@ fn pod(coracle: &Coracle, profile: &str) -> f64 {
     });
     let pods = "/api/v1/namespaces/default/pods";
     api.until_done("POST", pods, Some(&pod));
-    loop {
-        let pod = api.until_done("GET", &format!("{pods}/bench"), None);
+    api.watch_until(pods, |pod| {
         let conditions = pod["status"]["conditions"].as_array();
-        let is_ready = conditions.is_some_and(|conditions| {
+        conditions.is_some_and(|conditions| {
             let mut all = conditions.iter();
             all.any(|one| one["type"] == "Ready" && one["status"] == "True")
-        });
-        if is_ready {
-            return begun.elapsed().as_secs_f64();
-        }
-        assert!(begun.elapsed() < POD_LIMIT, "no pod is Ready: {pod}");
-        std::thread::park_timeout(LOOK);
-    }
+        })
+    });
+    begun.elapsed().as_secs_f64()
 }
