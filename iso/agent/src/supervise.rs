@@ -493,12 +493,16 @@ async fn stop(child: &mut Child, grace: Duration) {
     }
 }
 
-/// The process leads a session and group of its own, so that signals to it reach nobody else.
+/// The process leads a session and group of its own, so that signals to it reach nobody else; and what
+/// whoever started this one ignores, Ctrl-C mostly, it does not.
 pub(crate) fn in_own_session(command: &mut Command) {
-    // SAFETY: setsid is safe to call between fork and exec.
+    // SAFETY: setsid and signal are safe to call between fork and exec, and no handler is set.
     unsafe {
         command.pre_exec(|| {
             nix::unistd::setsid()?;
+            for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+                nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl)?;
+            }
             Ok(())
         });
     }
