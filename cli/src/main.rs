@@ -11,6 +11,7 @@
 mod cluster;
 mod commands;
 mod error;
+mod exec;
 mod host_agent;
 mod options;
 mod print;

@@ -8,7 +8,9 @@
     reason = "test code: a panic is a failed test"
 )]
 
+mod rollout;
 mod shop;
+mod sleep;
 mod traffic;
 
 use coracle_tests::{Coracle, Sections};
@@ -39,6 +41,9 @@ fn services_are_reached_from_the_host() {
     test.run("what cannot be reached is explained", || {
         shop.what_cannot_be_reached_is_explained();
     });
+    test.run("what changes behind a Service loses no request", || {
+        rollout::changes_lose_no_request(&shop);
+    });
     test.run("a port that is in use is had elsewhere", || {
         shop.goes_elsewhere_when_a_port_is_taken();
     });
@@ -59,6 +64,41 @@ fn services_are_reached_from_the_host() {
         other.node_port_answers();
         shop.node_port_answers();
         assert_ne!(shop.address, other.address);
+    });
+    coracle.delete_all();
+    test.finish();
+}
+
+#[test]
+fn a_cluster_that_nobody_uses_sleeps() {
+    let mut coracle = Coracle::with_template();
+    let mut test = Sections::new("sleep");
+    let shop = test.must("a cluster with Services", || {
+        Shop::open(&coracle, "coracle")
+    });
+    test.must("the first who connects wakes it", || {
+        sleep::the_first_who_connects_wakes_it(&shop);
+    });
+    test.run("many who connect wake it once", || {
+        sleep::a_crowd_wakes_it_once(&shop);
+    });
+    test.run("its host agent is killed while it sleeps", || {
+        sleep::its_host_agent_is_killed_while_it_sleeps(&shop);
+    });
+    test.run("a stop ends its sleep", || {
+        sleep::a_stop_ends_its_sleep(&shop)
+    });
+    test.run("a stop at a later time", || {
+        sleep::a_stop_is_scheduled(&shop)
+    });
+    test.run("it sleeps when nobody uses it", || {
+        sleep::nobody_uses_it(&shop)
+    });
+    test.run("a CronJob keeps it awake or wakes it", || {
+        sleep::a_cron_job_is_due(&shop);
+    });
+    test.run("one that sleeps is deleted", || {
+        sleep::one_that_sleeps_is_deleted(&shop);
     });
     coracle.delete_all();
     test.finish();

@@ -127,7 +127,7 @@ impl<'a> Shop<'a> {
         let told = self
             .command("service late --url")
             .ok()
-            .says("is used by another program");
+            .says(&format!("(process {})", std::process::id()));
         let elsewhere = told.text().strip_prefix("http://").expect("an address");
         let elsewhere: SocketAddr = elsewhere.parse().expect("an address");
         assert_ne!(elsewhere.port(), TAKEN);

@@ -107,6 +107,25 @@ pub fn check_free(address: SocketAddr, protocol: Protocol) -> Result<(), Address
     bound.map_err(|source| AddressError::of(address, source))
 }
 
+/// Who holds a port that this process could not have, as `NAME (process PID)`. Processes of other users are
+/// not seen on every host.
+pub fn holder(address: SocketAddr, protocol: Protocol) -> Option<String> {
+    let wanted = match protocol {
+        Protocol::Tcp => listeners::Protocol::TCP,
+        Protocol::Udp => listeners::Protocol::UDP,
+    };
+    let found = listeners::get_all().ok()?.into_iter().find(|one| {
+        let ip = one.socket.ip();
+        let is_waiting = protocol == Protocol::Udp || one.state == listeners::SocketState::Listen;
+        one.protocol == wanted
+            && is_waiting
+            && one.socket.port() == address.port()
+            && (ip == address.ip() || ip.is_unspecified())
+    })?;
+    let process = found.process;
+    Some(format!("{} (process {})", process.name, process.pid))
+}
+
 impl AddressError {
     /// Why listening at an address failed.
     pub fn of(address: SocketAddr, source: io::Error) -> Self {
@@ -148,6 +167,9 @@ mod tests {
     fn a_port_that_somebody_holds_is_not_free() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let held_by = holder(address, Protocol::Tcp).unwrap();
+        let own = format!("(process {})", std::process::id());
+        assert!(held_by.ends_with(&own), "{held_by}");
         assert!(
             matches!(check_free(address, Protocol::Tcp), Err(AddressError::Taken { address: at }) if at == address)
         );

@@ -10,11 +10,11 @@
 //!                                                         |
 //!            AcceleratorFacts --decide--> Verdict --------+--> command line --> launch --> process
 //!                                                                                            |
-//!                                       MachineState <--observe-- QMP, process table <-------+
+//!                                       MachineState <--observe-- QMP, processes, lock <------+
 //! ```
 //!
 //! No state is kept in a file. What a machine is doing is derived from facts each time it is asked
-//! for: whether its hypervisor answers, and what it says.
+//! for: whether there is a hypervisor, whether it answers, and what it says.
 //!
 //! ```text
 //!            Store::create                     Store::delete
@@ -22,8 +22,8 @@
 //!                          |  ^
 //!            Driver::launch|  | quit, power_button, kill -9, poweroff in the guest
 //!                          v  |
-//!                        Starting          QMP answers, the processors have not run yet: it boots,
-//!                          |               or a template or a saved state is being restored
+//!                        Starting          a hypervisor is there, its processors have not run yet: it
+//!                          |               begins, or a template or a saved state is being restored
 //!                          |
 //!                          v        pause
 //!        +------------> Running <----------> Paused
@@ -32,8 +32,8 @@
 //!        | space was made  v
 //!        +---------- PausedDiskFull
 //!
-//!   Broken { reason }: a process that does not answer, a guest that crashed, a damaged
-//!   machine.json. The way out is Driver::quit, then Driver::launch or Store::delete.
+//!   Broken { reason }: a process that does not answer, a damaged machine.json; Panicked: the guest's
+//!   kernel did. The way out is Driver::quit, then Driver::launch or Store::delete.
 //! ```
 //!
 //! A reboot inside the guest is not a transition: the same hypervisor process starts the guest

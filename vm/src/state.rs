@@ -7,7 +7,7 @@ use std::fmt;
 pub enum MachineState {
     /// No process runs it.
     Off,
-    /// The hypervisor answers, and the guest's processors have not run yet.
+    /// There is a hypervisor, and the guest's processors have not run yet.
     Starting,
     /// The guest runs.
     Running,

@@ -1,5 +1,5 @@
 //! From a machine that is made to one that runs, whichever way it is to begin: cold, as a template in
-//! the making, or as a clone; and to its own identity.
+//! the making, as a clone, or from where it was saved; and to its own identity.
 
 use super::bring_up::Run;
 use super::steps::Step;
@@ -10,7 +10,7 @@ use coracle_vm::{Driver as _, Origin, Saved, Saves, Template};
 use std::time::Instant;
 
 impl Run<'_> {
-    /// Boots or clones, whichever it is to begin with. The cluster that comes back may still have a
+    /// Boots, clones or resumes, whichever it is to begin with. The cluster that comes back may still have a
     /// passing identity.
     pub async fn begin(&self, cluster: Cluster, beginning: Beginning) -> Result<Cluster> {
         match beginning {

@@ -17,7 +17,7 @@ use coracle_vm::log_file;
 use coracle_vm::spec::{Architecture, Disk, DiskFormat, DiskRole, Protocol};
 use coracle_vm::{
     AcceleratorChoice, Boot, Driver as _, MachineDir, MachineLock, MachineName, MachineSpec,
-    MachineState, Origin, PortForward, UserNetwork,
+    MachineState, Origin, PortForward, Saves, UserNetwork,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -170,7 +170,7 @@ pub fn settle_ports(settings: &Settings, lock: &MachineLock, cluster: Cluster) -
 }
 
 /// The ports of the host that every cluster has for people, and those of the guest that they lead to.
-pub fn published(endpoint: &Endpoint) -> [(SocketAddr, u16); 2] {
+pub fn own_ports(endpoint: &Endpoint) -> [(SocketAddr, u16); 2] {
     [
         (endpoint.api(), API_PORT),
         (
@@ -204,7 +204,7 @@ pub async fn prepare(cluster: &Cluster, beginning: &Beginning) -> Result<()> {
             &passing
         }
         Beginning::Clone(template) => {
-            let shared = template::passing_identity(template);
+            let shared = template::shared_identity(template);
             make(&own, Some(&shared))?;
             shared.copy_shared_part(&passing)?;
             &own
@@ -386,4 +386,20 @@ pub async fn machine_ends(cluster: &Cluster) -> Error {
         }
         return error;
     }
+}
+/// Waits for what an earlier command still has done, and ends a machine that somebody began who was cut
+/// off: one that has not run since it was saved, or since its template was made, or that is not seen to
+/// run yet. Nothing is lost, and what was saved can be used again. The caller holds the machine's lock.
+pub async fn end_cut_off(cluster: &Cluster) -> Result<()> {
+    let is_in_hand = crate::host_agent::settle(cluster.dir()).await?;
+    let is_cut_off = match cluster.state().await? {
+        MachineState::Off => false,
+        // Nobody is left who would bring it further.
+        MachineState::Starting if !is_in_hand => true,
+        _ => Saves::new(cluster.dir()).is_there(),
+    };
+    if is_cut_off {
+        switch_off(cluster).await?;
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use super::draft::Draft;
 use super::record::Carried;
 use super::spec::StartOptions;
 use super::start::{Outcome, start};
-use super::{Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, hibernate, kubeconfig, lock, store, template};
+use super::{Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, kubeconfig, lock, store, template};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
@@ -163,7 +163,7 @@ pub async fn restore_snapshot(
         .context(ErrorId::Snapshot, || {
             format!("the snapshot \"{name}\" is damaged")
         })?;
-    hibernate::settle(&cluster).await?;
+    boot::end_cut_off(&cluster).await?;
     if cluster.state().await? != MachineState::Off {
         boot::switch_off(&cluster).await?;
     }

@@ -5,7 +5,7 @@
 //! ```
 
 use super::bring_up::catalogue;
-use super::record::{ClusterRecord, Endpoint, FORMAT};
+use super::record::{ClusterRecord, Endpoint, FORMAT, Rest};
 use super::spec::{ClusterSpec, LEAST_DISK_MIB, StartOptions, Wait};
 use super::template::{self, Beginning};
 use super::{Cluster, boot, image, store};
@@ -17,7 +17,7 @@ use coracle_vm::{AnyDriver, Driver as _, MachineLock, MachineName, MachineSpec, 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// How the namer of a lock is told to others.
+/// How the holder of a lock is told to others.
 pub const COMMAND: &str = "coracle start";
 /// Guards the choice of addresses between clusters that are made at the same time.
 const ADDRESS_LOCK: &str = "addresses.lock";
@@ -41,6 +41,8 @@ pub struct Draft {
     machine: MachineSpec,
     /// Version by name of the add-ons that it has from its beginning.
     addons: BTreeMap<String, String>,
+    /// When it rests by itself.
+    rest: Rest,
     /// What it begins with.
     pub beginning: Beginning,
     /// Held while a template is made, so that nobody else makes the same.
@@ -80,6 +82,10 @@ impl Draft {
             image,
             machine,
             addons,
+            rest: Rest {
+                auto_stop: options.auto_stop.flatten(),
+                stop_at: None,
+            },
             beginning,
             baking,
         })
@@ -98,6 +104,10 @@ impl Draft {
             image,
             machine,
             addons: record.applied_addons.clone(),
+            rest: Rest {
+                stop_at: None,
+                ..record.rest
+            },
             beginning: Beginning::Cold,
             baking: None,
         })
@@ -125,6 +135,7 @@ impl Draft {
             image: self.image.digest().to_string(),
             endpoint,
             applied_addons: self.addons.clone(),
+            rest: self.rest,
             former_kubeconfig: None,
         };
         let record = coracle_vm::Record::new(

@@ -11,7 +11,7 @@
 use super::Cluster;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_vm::{Driver as _, MachineState, Saved, SavedError, Saves};
+use coracle_vm::{Driver as _, Saved, SavedError, Saves};
 use std::time::Duration;
 
 /// How long the hypervisor may take to end once all of it is saved.
@@ -45,7 +45,7 @@ pub async fn find(cluster: &Cluster) -> Result<(Option<Saved>, Option<String>)> 
     }
 }
 
-/// Saves a running machine whose disk was synced, and ends it. After an error it goes on.
+/// Saves a running machine whose disk was synced, and ends it. After an error in the saving it goes on.
 pub async fn hibernate(cluster: &Cluster) -> Result<Saved> {
     let driver = cluster.driver()?;
     let (dir, spec) = (cluster.dir(), cluster.machine_spec());
@@ -68,21 +68,4 @@ pub async fn hibernate(cluster: &Cluster) -> Result<Saved> {
     };
     driver.quit(dir, QUIT_LIMIT).await?;
     Ok(saves.publish(saving, record, spec)?)
-}
-
-/// Waits for what an earlier command still has done, and ends a machine that was being restored when
-/// whoever did it was cut off. It has not run since it was saved, or since its template was made, so
-/// nothing is lost; what was saved can be used again.
-pub async fn settle(cluster: &Cluster) -> Result<()> {
-    let is_in_hand = crate::host_agent::settle(cluster.dir()).await?;
-    let cut_off = match cluster.state().await? {
-        MachineState::Off => false,
-        // Nobody is left who would bring it further.
-        MachineState::Starting if !is_in_hand => true,
-        _ => Saves::new(cluster.dir()).is_there(),
-    };
-    if cut_off {
-        super::boot::switch_off(cluster).await?;
-    }
-    Ok(())
 }

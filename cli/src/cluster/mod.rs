@@ -35,10 +35,10 @@ pub mod steps;
 pub mod stop;
 pub mod template;
 
-pub use boot::published;
+pub use boot::own_ports;
 pub use identity::IdentityFiles;
 pub use kubeconfig::{check as check_kubeconfig, update_context};
-pub use record::{ClusterRecord, Endpoint};
+pub use record::{ClusterRecord, Endpoint, Rest};
 
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -347,15 +347,20 @@ impl Cluster {
 
     /// A client of its Kubernetes API.
     pub fn api(&self) -> Result<kube::Client> {
-        self.api_as(&self.present_identity())
+        self.client(&self.endpoint().server(), &self.present_identity())
+    }
+
+    /// The same at another address, where the same server answers.
+    pub fn api_at(&self, address: std::net::SocketAddr) -> Result<kube::Client> {
+        self.client(&format!("https://{address}"), &self.present_identity())
     }
 
     /// The same with the cluster's own identity, whatever its machine answers to yet.
     fn own_api(&self) -> Result<kube::Client> {
-        self.api_as(&self.identity_files())
+        self.client(&self.endpoint().server(), &self.identity_files())
     }
 
-    fn api_as(&self, files: &IdentityFiles) -> Result<kube::Client> {
+    fn client(&self, server: &str, files: &IdentityFiles) -> Result<kube::Client> {
         let (authority, certificate, key) = (
             identity::read(&files.cluster_ca())?,
             identity::read(&files.admin())?,
@@ -366,6 +371,6 @@ impl Cluster {
             certificate: &certificate,
             key: &key,
         };
-        api::client(&self.record.endpoint.server(), credentials)
+        api::client(server, credentials)
     }
 }

@@ -5,6 +5,8 @@ use crate::error::{Context as _, Error, ErrorId, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use time::OffsetDateTime;
 
 /// The format that this version writes and reads.
 pub const FORMAT: u32 = 1;
@@ -25,8 +27,42 @@ pub struct ClusterRecord {
     /// somebody changed in them by hand stays over a stop and a start.
     #[serde(default)]
     pub applied_addons: BTreeMap<String, String>,
+    /// When it rests by itself.
+    #[serde(default)]
+    pub rest: Rest,
     /// What stood in the kubeconfig before its context; None before that was written.
     pub former_kubeconfig: Option<coracle_kubeconfig::Former>,
+}
+
+/// When a cluster rests by itself. It may change at any time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rest {
+    /// It is put to sleep when nobody has used it for so long.
+    #[serde(with = "seconds", rename = "auto-stop-seconds", default)]
+    pub auto_stop: Option<Duration>,
+    /// It is stopped then.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    pub stop_at: Option<OffsetDateTime>,
+}
+
+mod seconds {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use std::time::Duration;
+
+    #[allow(clippy::ref_option, reason = "the form that serde calls")]
+    pub fn serialize<S: Serializer>(
+        after: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        after.map(|after| after.as_secs()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_secs))
+    }
 }
 
 /// The cluster's ports on a loopback address of the host.

@@ -75,6 +75,9 @@ pub struct StartOptions {
     pub wait_limit: Duration,
     /// Boot a new cluster, without a template and without making one.
     pub cold: bool,
+    /// After how long without use the cluster is put to sleep, if that was said; never is `Some(None)`.
+    #[allow(clippy::option_option, reason = "not said, never, or after so long")]
+    pub auto_stop: Option<Option<Duration>>,
 }
 
 /// What `start` may wait for.
@@ -309,12 +312,30 @@ impl StartOptions {
         Ok(Self {
             keep_context: options.keep_context.unwrap_or(false),
             cold: options.cold.unwrap_or(false),
+            auto_stop: options.auto_stop.as_deref().map(auto_stop).transpose()?,
             wait,
             wait_limit: options
                 .wait_timeout
                 .as_deref()
                 .map_or(Ok(DEFAULT_WAIT), |text| duration("wait-timeout", text))?,
         })
+    }
+}
+
+/// A time without use, or never.
+fn auto_stop(text: &str) -> Result<Option<Duration>> {
+    /// What is shorter would end before the first command.
+    const LEAST: Duration = Duration::from_secs(5);
+    if text == "never" {
+        return Ok(None);
+    }
+    match duration("auto-stop", text)? {
+        short if short < LEAST => Err(usage(
+            "auto-stop",
+            text,
+            "write `never`, or a duration of at least 5s",
+        )),
+        after => Ok(Some(after)),
     }
 }
 

@@ -32,9 +32,6 @@ use std::time::Duration;
 /// How long a running cluster may take to prove that it is ready before a start goes the long way.
 const QUICK_LOOK: Duration = Duration::from_secs(5);
 
-/// How often a start looks whether an earlier one left something that is still beginning.
-const SETTLING: usize = 5;
-
 /// How a start ended.
 #[derive(Debug)]
 pub enum Outcome {
@@ -78,6 +75,7 @@ pub async fn start(
     }
     if let Plan::Existing(cluster) = &plan {
         crate::host_agent::ensure(settings, cluster).await?;
+        change_rest(settings, cluster, asked, options.wait_limit).await?;
         if is_ready(settings, cluster, options).await {
             return Ok(Outcome::WasRunning);
         }
@@ -148,9 +146,29 @@ pub async fn start(
     })
 }
 
+/// Takes over when the cluster is to rest, if that was asked for this time.
+async fn change_rest(
+    settings: &Settings,
+    cluster: &Cluster,
+    asked: &ClusterOptions,
+    limit: Duration,
+) -> Result<()> {
+    let Some(auto_stop) = StartOptions::new(asked)?.auto_stop else {
+        return Ok(());
+    };
+    if cluster.record().rest.auto_stop == auto_stop {
+        return Ok(());
+    }
+    let name = cluster.dir().name();
+    let lock = super::lock(settings, name, COMMAND, limit).await?;
+    super::update(settings, &lock, name, |record| {
+        record.rest.auto_stop = auto_stop;
+    })
+}
+
 /// What a cluster that is there goes on from, with its image checked as far as that needs it.
 async fn beginning(app: &App, cluster: &Cluster) -> Result<Beginning> {
-    settle(cluster).await?;
+    boot::end_cut_off(cluster).await?;
     if cluster.state().await? != MachineState::Off {
         return Ok(Beginning::Cold);
     }
@@ -171,18 +189,6 @@ async fn beginning(app: &App, cluster: &Cluster) -> Result<Beginning> {
             Ok(Beginning::Cold)
         }
     }
-}
-
-/// Until the machine is off or runs. A hypervisor whose host agent was killed just after it began is seen
-/// only a moment later.
-async fn settle(cluster: &Cluster) -> Result<()> {
-    for _ in 0..SETTLING {
-        hibernate::settle(cluster).await?;
-        if cluster.state().await? != MachineState::Starting {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Whether a machine of the current profile is there that no start finished with: for

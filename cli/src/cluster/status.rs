@@ -2,6 +2,7 @@
 
 use super::{Cluster, Found, kubeconfig};
 use crate::error::Result;
+use crate::host_agent;
 use crate::settings::Settings;
 use coracle_protocol::api::{ComponentState, Readiness};
 use coracle_vm::MachineState;
@@ -17,7 +18,7 @@ const AGENT_LIMIT: Duration = Duration::from_secs(10);
 pub struct ClusterStatus {
     /// The cluster's name.
     pub name: String,
-    /// The machine: Running, Stopped, Starting, Paused, Broken, or `Paused: host disk full`.
+    /// The machine: Running, Stopped, Asleep, Starting, Paused, Broken, or `Paused: host disk full`.
     pub host: String,
     /// The kubelet: Running, Starting, Stopped or Unknown.
     pub kubelet: String,
@@ -26,6 +27,11 @@ pub struct ClusterStatus {
     pub api_server: String,
     /// The kubeconfig's context: Configured, Misconfigured or Missing.
     pub kubeconfig: String,
+    /// The process that holds its ports: Running, Stopped, or Missing where there should be one.
+    pub host_agent: String,
+    /// When it is stopped by itself, if that is scheduled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_at: Option<String>,
     /// What is wrong, in sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
@@ -45,6 +51,8 @@ impl ClusterStatus {
                 kubelet: "Unknown".into(),
                 api_server: "Unknown".into(),
                 kubeconfig: "Unknown".into(),
+                host_agent: "Unknown".into(),
+                stop_at: None,
                 problems: vec![format!("{reason}; `coracle delete -p {name}` removes it")],
             }),
             Found::Whole(cluster) => Self::of_whole(settings, cluster).await,
@@ -54,6 +62,12 @@ impl ClusterStatus {
     async fn of_whole(settings: &Settings, cluster: &Cluster) -> Result<Self> {
         let mut problems = Vec::new();
         let state = cluster.state().await?;
+        let sleeps = state == MachineState::Off && host_agent::is_asleep(cluster.dir());
+        let host_agent = match host_agent::is_there(cluster.dir()).await? {
+            true => RUNNING,
+            false if sleeps || state.has_process() => "Missing",
+            false => STOPPED,
+        };
         let components = match state {
             MachineState::Running => components(cluster, &mut problems).await,
             _ => None,
@@ -74,6 +88,7 @@ impl ClusterStatus {
         Ok(Self {
             name: cluster.dir().name().to_string(),
             host: match &state {
+                MachineState::Off if sleeps => "Asleep".into(),
                 MachineState::Off => STOPPED.into(),
                 MachineState::Running => RUNNING.into(),
                 MachineState::Starting => "Starting".into(),
@@ -91,6 +106,8 @@ impl ClusterStatus {
             kubelet: component("kubelet").into(),
             api_server: component("kube-apiserver").into(),
             kubeconfig: kubeconfig.into(),
+            host_agent: host_agent.into(),
+            stop_at: cluster.record().rest.stop_at.map(|at| at.to_string()),
             problems,
         })
     }
@@ -119,6 +136,8 @@ impl ClusterStatus {
             kubelet: RUNNING.into(),
             api_server: RUNNING.into(),
             kubeconfig: CONFIGURED.into(),
+            host_agent: RUNNING.into(),
+            stop_at: None,
             problems: Vec::new(),
         }
     }
@@ -193,7 +212,14 @@ mod tests {
     #[test]
     fn fields_have_minikubes_names() {
         let value = serde_json::to_value(ClusterStatus::example()).unwrap();
-        for key in ["Name", "Host", "Kubelet", "APIServer", "Kubeconfig"] {
+        for key in [
+            "Name",
+            "Host",
+            "Kubelet",
+            "APIServer",
+            "Kubeconfig",
+            "HostAgent",
+        ] {
             assert!(value.get(key).is_some(), "{key}");
         }
     }

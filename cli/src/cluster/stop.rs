@@ -1,12 +1,15 @@
 //! `stop`: the cluster is saved as it is and its machine ends; or, where that cannot be or was not
-//! asked for, pods end first, then the control plane, then the machine.
+//! asked for, pods end first, then the control plane, then the machine. One that is only to sleep is saved
+//! or goes on, and keeps its host agent.
 
-use super::{Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, hibernate, lock};
+use super::{Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, lock};
 use crate::commands::App;
 use crate::error::{Error, ErrorId, Result};
+use crate::host_agent;
 use coracle_protocol::api::PowerAction;
 use coracle_vm::{Driver as _, MachineState};
 use std::time::Duration;
+use time::OffsetDateTime;
 
 /// How long pods may take to end before they are killed.
 const POD_GRACE: Duration = Duration::from_secs(15);
@@ -15,25 +18,81 @@ const GUEST_LIMIT: Duration = Duration::from_secs(120);
 /// How long to wait for an agent that may not be up yet.
 const AGENT_LIMIT: Duration = Duration::from_secs(30);
 
+/// How a cluster is to be stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Saved where that can be, else shut down.
+    Save,
+    /// Shut down.
+    ShutDown,
+    /// Saved, with its ports held, so that the first who connects wakes it.
+    Sleep {
+        /// When it wakes by itself.
+        wake_at: Option<OffsetDateTime>,
+    },
+}
+
 /// How a stop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
-    /// It was stopped before.
+    /// Nothing of it ran.
     Already,
     /// It is saved: the next start goes on with all that ran.
     Saved,
     /// Its machine was shut down.
     ShutDown,
+    /// It is saved, and the first who connects wakes it.
+    Asleep,
 }
 
-/// Stops the cluster, and sends its host agent away.
-pub async fn stop(app: &App, cluster: &Cluster, shut_down: bool) -> Result<Stopped> {
-    let name = cluster.dir().name();
-    let _lock = lock(&app.settings, name, "coracle stop", LOCK_LIMIT).await?;
-    hibernate::settle(cluster).await?;
-    let stopped = end_machine(app, cluster, shut_down).await?;
-    crate::host_agent::retire(cluster.dir()).await?;
-    Ok(stopped)
+/// Stops the cluster, and sends its host agent away unless it is to sleep.
+pub async fn stop(app: &App, cluster: &Cluster, how: How) -> Result<Stopped> {
+    let (settings, name) = (&app.settings, cluster.dir().name());
+    if let How::Sleep { .. } = how {
+        host_agent::ensure(settings, cluster).await?;
+    }
+    let lock = lock(settings, name, "coracle stop", LOCK_LIMIT).await?;
+    boot::end_cut_off(cluster).await?;
+    if let How::Sleep { wake_at } = how {
+        return sleep(cluster, wake_at).await;
+    }
+    let was_asleep = host_agent::is_asleep(cluster.dir());
+    let stopped = end_machine(app, cluster, how == How::ShutDown).await?;
+    if cluster.record().rest.stop_at.is_some() {
+        super::update(settings, &lock, name, |record| record.rest.stop_at = None)?;
+    }
+    host_agent::retire(cluster.dir()).await?;
+    Ok(match stopped {
+        Stopped::Already if was_asleep => Stopped::Saved,
+        stopped => stopped,
+    })
+}
+
+/// Has a running cluster stopped at a later time, or not any more.
+pub async fn schedule(app: &App, cluster: &Cluster, at: Option<OffsetDateTime>) -> Result<()> {
+    let (settings, name) = (&app.settings, cluster.dir().name());
+    if at.is_some() && !host_agent::is_asleep(cluster.dir()) {
+        cluster.require_running().await?;
+        host_agent::ensure(settings, cluster).await?;
+    }
+    let lock = lock(settings, name, "coracle stop", LOCK_LIMIT).await?;
+    super::update(settings, &lock, name, |record| record.rest.stop_at = at)
+}
+
+async fn sleep(cluster: &Cluster, wake_at: Option<OffsetDateTime>) -> Result<Stopped> {
+    cluster.require_running().await?;
+    if cluster.passing_identity().exists() {
+        return Err(Error::new(
+            ErrorId::MachineNotRunning,
+            "the cluster has no identity of its own yet",
+        ));
+    }
+    let agent = cluster.agent_within(AGENT_LIMIT).await?;
+    agent.sync(SYNC_LIMIT).await?;
+    Ok(match host_agent::sleep(cluster.dir(), wake_at).await? {
+        true => Stopped::Asleep,
+        false => Stopped::Saved,
+    })
 }
 
 async fn end_machine(app: &App, cluster: &Cluster, shut_down: bool) -> Result<Stopped> {
@@ -83,7 +142,7 @@ async fn save(app: &App, cluster: &Cluster) -> Result<()> {
     let agent = cluster.agent_within(AGENT_LIMIT).await?;
     agent.sync(SYNC_LIMIT).await?;
     tracing::debug!("the guest's disk is synced");
-    let saved = crate::host_agent::hibernate(cluster).await;
+    let saved = host_agent::hibernate(cluster).await;
     if saved.is_err() {
         // It stood still meanwhile. Whether it knows that matters less than why it runs on.
         let _ = agent.set_clock(app.settings.now()).await;

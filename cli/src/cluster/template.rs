@@ -42,7 +42,7 @@ pub fn templates(settings: &Settings) -> Templates {
 /// What a new cluster begins with.
 #[derive(Debug)]
 pub enum Beginning {
-    /// Its own disks and identity, and nothing that others have.
+    /// Its own disks; a machine that runs already goes on.
     Cold,
     /// The same, but with a passing identity: it becomes a template.
     Bake(TemplateKey, BTreeMap<String, String>),
@@ -145,7 +145,7 @@ fn data_disk(machine: &mut MachineSpec) -> impl Iterator<Item = &mut Disk> {
 }
 
 /// The identity of a template's clones before they have their own.
-pub fn passing_identity(template: &Template) -> IdentityFiles {
+pub fn shared_identity(template: &Template) -> IdentityFiles {
     IdentityFiles::new(template.folder.join(IDENTITY))
 }
 

@@ -42,6 +42,12 @@ impl Args {
             None if self.saved => First::Launch(LaunchFrom::Saved),
             None => First::Launch(LaunchFrom::Boot),
         };
-        host_agent::serve(settings, &first, self.tethered, self.short_lives).await
+        Box::pin(host_agent::serve(
+            settings,
+            &first,
+            self.tethered,
+            self.short_lives,
+        ))
+        .await
     }
 }

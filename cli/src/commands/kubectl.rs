@@ -25,14 +25,13 @@ pub struct Args {
 impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
         let cluster = Cluster::find(&app.settings)?;
-        crate::host_agent::ensure(&app.settings, &cluster).await?;
         let version = cluster.record().spec.kubernetes_version.clone();
         let mut command = Command::new(program(&app.settings, &version)?);
         command
             .arg("--context")
             .arg(app.settings.profile.as_str())
             .args(&self.arguments);
-        become_program(command)
+        crate::exec::become_program(command)
     }
 }
 
@@ -57,7 +56,7 @@ pub fn as_kubectl() -> Option<ExitCode> {
         );
         let mut command = Command::new(program(&settings, &version)?);
         command.args(arguments);
-        become_program(command)
+        crate::exec::become_program(command)
     });
     Some(match outcome {
         Ok(code) => ExitCode::from(code),
@@ -115,32 +114,6 @@ fn version_of(kubectl: &Path) -> Result<String> {
 /// The minor number of `v1.37.2`.
 fn minor(version: &str) -> Option<u32> {
     version.strip_prefix("v1.")?.split('.').next()?.parse().ok()
-}
-
-/// Replaces this process with the program, so that terminal, signals and exit status are its own.
-#[cfg(unix)]
-pub fn become_program(mut command: Command) -> Result<u8> {
-    use std::os::unix::process::CommandExt as _;
-    let error = command.exec();
-    let name = command.get_program().to_string_lossy().into_owned();
-    Err(Error::caused_by(
-        ErrorId::Internal,
-        format!("cannot run {name}"),
-        &error,
-    ))
-}
-
-/// Runs the program and passes its exit status on.
-#[cfg(not(unix))]
-pub fn become_program(mut command: Command) -> Result<u8> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let status = command
-        .status()
-        .context(ErrorId::Internal, || format!("cannot run {name}"))?;
-    Ok(status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1))
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod template;
 mod update_context;
 mod version;
 
+use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::settings::{GlobalOptions, Settings};
@@ -66,6 +67,7 @@ macro_rules! commands {
         impl Command {
             /// Runs the command; the number is the process's exit code.
             pub async fn run(self, app: &App) -> Result<u8> {
+                host_agent_is_there(&self, app).await?;
                 match self {
                     $(Self::$variant(args) => Box::pin(args.run(app)).await,)*
                 }
@@ -110,7 +112,49 @@ commands! {
     HostAgent(host_agent::Args),
 }
 
+/// Brings back a host agent that is gone and should not be, and wakes a cluster that sleeps where only a
+/// machine that runs can do what is asked.
+async fn host_agent_is_there(command: &Command, app: &App) -> Result<()> {
+    if !command.acts_on_a_cluster() {
+        return Ok(());
+    }
+    // What is wrong with it the command itself says.
+    let Ok(cluster) = Cluster::find(&app.settings) else {
+        return Ok(());
+    };
+    if let Err(error) = crate::host_agent::ensure(&app.settings, &cluster).await {
+        app.progress.warning(&format!(
+            "the cluster's ports may be closed: {}",
+            error.message()
+        ));
+    }
+    if command.needs_the_machine() {
+        crate::host_agent::wake(&cluster).await?;
+    }
+    Ok(())
+}
+
 impl Command {
+    /// Whether it acts on the current profile's cluster without changing whether it runs.
+    fn acts_on_a_cluster(&self) -> bool {
+        matches!(self, Self::Status(_) | Self::Ip(_)) || self.uses_the_cluster()
+    }
+
+    fn uses_the_cluster(&self) -> bool {
+        // kubectl and ssh connect to ports that wake it.
+        matches!(self, Self::Kubectl(_) | Self::Ssh(_)) || self.needs_the_machine()
+    }
+
+    fn needs_the_machine(&self) -> bool {
+        match self {
+            Self::Cp(_) | Self::Service(_) | Self::Logs(_) | Self::Image(_) | Self::Clone(_) => {
+                true
+            }
+            Self::Snapshot(args) => args.needs_the_machine(),
+            _ => false,
+        }
+    }
+
     /// Whether stdout carries CloudEvents.
     pub fn prints_events(&self) -> bool {
         match self {

@@ -58,7 +58,6 @@ impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
         let cluster = Cluster::find(&app.settings)?;
         cluster.require_running().await?;
-        crate::host_agent::ensure(&app.settings, &cluster).await?;
         if let Some(Subcommand::List(asked)) = &self.command {
             return list(&cluster, asked.namespace.as_deref(), asked.output).await;
         }

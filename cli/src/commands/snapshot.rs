@@ -64,6 +64,11 @@ struct Row {
 }
 
 impl Args {
+    /// Only what runs is kept.
+    pub fn needs_the_machine(&self) -> bool {
+        matches!(self.command, Command::Save { .. })
+    }
+
     pub async fn run(self, app: &App) -> Result<u8> {
         let cluster = Cluster::find(&app.settings)?;
         let profile = &app.settings.profile;

@@ -35,8 +35,10 @@ pub struct HostArgs {}
 impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
         let cluster = Cluster::find(&app.settings)?;
-        cluster.require_running().await?;
-        crate::host_agent::ensure(&app.settings, &cluster).await?;
+        // A connection wakes one that sleeps.
+        if !crate::host_agent::is_asleep(cluster.dir()) {
+            cluster.require_running().await?;
+        }
         let ssh = app.settings.find_program("ssh").ok_or_else(|| {
             Error::new(ErrorId::Unsupported, "there is no SSH client on this host")
                 .help("install OpenSSH's client (Debian and Ubuntu: openssh-client)")
@@ -62,7 +64,7 @@ impl Args {
             .args(["-p", &endpoint.ssh_port.to_string()])
             .arg(format!("{GUEST_USER}@{}", endpoint.address))
             .args(&self.command);
-        crate::commands::kubectl::become_program(command)
+        crate::exec::become_program(command)
     }
 }
 

@@ -38,9 +38,17 @@ fn fields(status: &ClusterStatus) -> Result<serde_json::Value> {
 
 fn text(status: &ClusterStatus) -> String {
     let mut text = format!(
-        "{}\ntype: Control Plane\nhost: {}\nkubelet: {}\napiserver: {}\nkubeconfig: {}\n",
-        status.name, status.host, status.kubelet, status.api_server, status.kubeconfig
+        "{}\ntype: Control Plane\nhost: {}\nkubelet: {}\napiserver: {}\nkubeconfig: {}\nhostagent: {}\n",
+        status.name,
+        status.host,
+        status.kubelet,
+        status.api_server,
+        status.kubeconfig,
+        status.host_agent
     );
+    if let Some(at) = &status.stop_at {
+        text.push_str(&format!("stopat: {at}\n"));
+    }
     for problem in &status.problems {
         text.push_str(&format!("problem: {problem}\n"));
     }

@@ -7,8 +7,9 @@ use coracle_iso::images::ImageError;
 use coracle_kubeconfig::KubeconfigError;
 use coracle_kubeconfig::pki::PkiError;
 use coracle_protocol::client::{AgentError, ConnectError};
-use coracle_vm::address::AddressError;
+use coracle_vm::address::{AddressError, holder};
 use coracle_vm::driver::UnknownDriver;
+use coracle_vm::spec::Protocol;
 use coracle_vm::{DriverError, SavedError, SpecError, StoreError, TemplateError};
 
 impl From<SpecError> for Error {
@@ -188,7 +189,15 @@ impl From<PkiError> for Error {
 
 impl From<AddressError> for Error {
     fn from(error: AddressError) -> Self {
-        Self::caused_by(ErrorId::PortTaken, error.to_string(), &error)
+        let told = Self::caused_by(ErrorId::PortTaken, error.to_string(), &error);
+        let holder = match &error {
+            AddressError::Taken { address } => holder(*address, Protocol::Tcp),
+            _ => None,
+        };
+        match holder {
+            Some(holder) => told.because(format!("by {holder}")),
+            None => told,
+        }
     }
 }
 

@@ -1,17 +1,23 @@
 //! What commands have a cluster's host agent do; where that is gone, they start one or do it themselves.
 
+use super::asleep::{self, Asleep};
 use super::control::{self, Answer, LaunchFrom, Request};
 use super::{First, Published, spawn};
 use crate::cluster::{self, Cluster};
-use crate::error::{Context as _, ErrorId, Result};
+use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_vm::saved::SavedFiles;
 use coracle_vm::{Captured, Disks, Driver as _, MachineDir, MachineState, Origin, Saves};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
 
 /// How long a host agent may take to end, which may be saving for an earlier command.
 const RETIRING: Duration = Duration::from_secs(60);
+/// How long a cluster that sleeps may take to run; longest where what was saved cannot be used any more.
+const WAKING: Duration = Duration::from_secs(120);
+/// The pause between two looks at it.
+const WAKING_PAUSE: Duration = Duration::from_millis(50);
 
 /// Launches the machine, which is off, and returns when it runs. The caller holds the machine's lock.
 pub async fn launch(settings: &Settings, dir: &MachineDir, origin: &Origin) -> Result<()> {
@@ -30,11 +36,21 @@ pub async fn launch(settings: &Settings, dir: &MachineDir, origin: &Origin) -> R
     }
 }
 
-/// Sees to it that a machine which has a process has a host agent too.
+/// Whether a cluster has a host agent.
+pub async fn is_there(dir: &MachineDir) -> Result<bool> {
+    control::is_there(dir).await
+}
+
+/// Whether a cluster whose machine is off sleeps: its ports are there, and the first who connects wakes it.
+pub fn is_asleep(dir: &MachineDir) -> bool {
+    Asleep::read(dir).is_some()
+}
+
+/// Sees to it that a machine which has a process, and a cluster that sleeps, has a host agent too.
 pub async fn ensure(settings: &Settings, cluster: &Cluster) -> Result<()> {
     if !cfg!(unix)
         || control::is_there(cluster.dir()).await?
-        || !cluster.state().await?.has_process()
+        || !(is_asleep(cluster.dir()) || cluster.state().await?.has_process())
     {
         return Ok(());
     }
@@ -53,10 +69,45 @@ pub async fn published(dir: &MachineDir) -> Result<Vec<Published>> {
     })
 }
 
-/// Sends the host agent away: the cluster's ports are free then. A machine that runs goes on.
+/// Sends the host agent away: the cluster's ports are free then, and nothing wakes it. A machine that
+/// runs goes on.
 pub async fn retire(dir: &MachineDir) -> Result<()> {
-    let answer = control::ask_within(dir, &Request::Retire, RETIRING).await;
-    answer.map(drop)
+    control::ask_within(dir, &Request::Retire, RETIRING).await?;
+    asleep::forget(dir)
+}
+
+/// Wakes a cluster that sleeps, as any connection does, and returns when its machine runs.
+pub async fn wake(cluster: &Cluster) -> Result<()> {
+    if !is_asleep(cluster.dir()) {
+        return Ok(());
+    }
+    let late = || {
+        Error::new(
+            ErrorId::MachineTimeout,
+            format!("the cluster \"{}\" does not wake up", cluster.dir().name()),
+        )
+    };
+    let connect = tokio::net::TcpStream::connect(cluster.endpoint().api());
+    // For as long as it lives it waits for the machine.
+    let _connection = connect.await.context(ErrorId::MachineNotRunning, || {
+        "the cluster sleeps, and nobody is there who could wake it".into()
+    })?;
+    let begun = Instant::now();
+    while cluster.state().await? != MachineState::Running {
+        if begun.elapsed() > WAKING {
+            return Err(late());
+        }
+        tokio::time::sleep(WAKING_PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Has the machine saved and ended, and its ports held until somebody connects. False where the host
+/// agent was lost before it could tell. The caller holds the machine's lock, and the guest's disk is synced.
+pub async fn sleep(dir: &MachineDir, wake_at: Option<OffsetDateTime>) -> Result<bool> {
+    let wake_at = wake_at.map(OffsetDateTime::unix_timestamp);
+    let answer = control::ask(dir, &Request::Sleep { wake_at }).await?;
+    Ok(matches!(answer, Answer::Asleep))
 }
 
 /// Returns when the machine's host agent does nothing any more that an earlier command asked for: that

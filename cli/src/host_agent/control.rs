@@ -70,6 +70,11 @@ pub enum Request {
     Launch(LaunchFrom),
     /// Save the machine and end it.
     Hibernate,
+    /// Save the machine and end it, and have the first who connects wake it.
+    Sleep {
+        /// When it has to be awake by itself, in seconds since the Unix epoch.
+        wake_at: Option<i64>,
+    },
     /// Save the machine into a folder, and let it go on.
     Capture(PathBuf),
     /// Tell which ports Services have on the host.
@@ -90,6 +95,8 @@ pub enum Answer {
     Launched,
     /// The machine is saved, and ended.
     Hibernated,
+    /// The cluster sleeps.
+    Asleep,
     /// The machine is saved, and runs.
     Captured(Captured),
     /// What came of the ports that Services asked for.

@@ -7,7 +7,11 @@
 //! The listener stays while the machine is off: who connects then waits for it, up to a limit. Bytes
 //! are copied as they come, each way ends by itself, and nothing is ever sent twice.
 
+use super::activity::{Activity, Counted};
 use super::log;
+use crate::cluster::Cluster;
+use crate::error::{Error, ErrorId, Result};
+use coracle_vm::GuestPort;
 use coracle_vm::spec::Protocol;
 use std::collections::HashMap;
 use std::io;
@@ -19,7 +23,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 /// How long who connects may wait for a machine that is off.
-const ABSENCE: Duration = Duration::from_secs(60);
+const ABSENCE: Duration = Duration::from_secs(120);
 /// How long the way into the machine may take to open.
 const OPENING: Duration = Duration::from_secs(30);
 /// What opening takes where there is room. QEMU's listeners have room for two that were not taken yet,
@@ -54,13 +58,18 @@ impl Drop for Forward {
 
 impl Forward {
     /// Listens; an error tells why that cannot be.
-    pub fn open(public: SocketAddr, protocol: Protocol, way: Way) -> io::Result<Self> {
-        let task = match protocol {
-            Protocol::Tcp => tokio::spawn(tcp(listen(public)?, way)),
+    pub fn open(
+        public: SocketAddr,
+        guest: GuestPort,
+        way: Way,
+        activity: Arc<Activity>,
+    ) -> io::Result<Self> {
+        let task = match guest.protocol {
+            Protocol::Tcp => tokio::spawn(tcp(listen(public)?, guest.port, way, activity)),
             Protocol::Udp => {
                 let socket = std::net::UdpSocket::bind(public)?;
                 socket.set_nonblocking(true)?;
-                tokio::spawn(udp(UdpSocket::from_std(socket)?, way))
+                tokio::spawn(udp(UdpSocket::from_std(socket)?, way, activity))
             }
         };
         Ok(Self { task })
@@ -89,12 +98,13 @@ fn listen(public: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(QUEUE)
 }
 
-async fn tcp(listener: TcpListener, way: Way) {
+async fn tcp(listener: TcpListener, guest_port: u16, way: Way, activity: Arc<Activity>) {
     let gate = Arc::new(Mutex::new(()));
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
-                tokio::spawn(lead(client, way.clone(), Arc::clone(&gate)));
+                let (way, gate, activity) = (way.clone(), Arc::clone(&gate), Arc::clone(&activity));
+                tokio::spawn(lead(client, guest_port, way, gate, activity));
             }
             Err(error) => {
                 log(&format!("a connection cannot be taken: {error}"));
@@ -105,20 +115,32 @@ async fn tcp(listener: TcpListener, way: Way) {
 }
 
 /// From a client to the machine, and back, until both have said all.
-async fn lead(mut client: TcpStream, way: Way, gate: Arc<Mutex<()>>) {
-    let Some(mut guest) = enter(way, &gate).await else {
+async fn lead(
+    client: TcpStream,
+    guest_port: u16,
+    way: Way,
+    gate: Arc<Mutex<()>>,
+    activity: Arc<Activity>,
+) {
+    activity.arrived();
+    let Some(mut guest) = enter(way, &gate, &activity).await else {
         return;
     };
+    let _open = activity.connection(guest_port);
     // What is small goes on at once.
     let _ = client.set_nodelay(true).and(guest.set_nodelay(true));
+    let mut client = Counted::new(client, &activity);
     // How it ends is between the two.
     let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut guest, BUFFER, BUFFER).await;
 }
 
 /// A connection to the machine, as soon as it is there.
-async fn enter(mut way: Way, gate: &Mutex<()>) -> Option<TcpStream> {
-    let there = tokio::time::timeout(ABSENCE, way.wait_for(Option::is_some));
-    let address = (*there.await.ok()?.ok()?)?;
+async fn enter(mut way: Way, gate: &Mutex<()>, activity: &Arc<Activity>) -> Option<TcpStream> {
+    let now = *way.borrow();
+    let address = match now {
+        Some(address) => address,
+        None => there(&mut way, activity).await?,
+    };
     let knock = async {
         // One at a time, so that nobody overtakes into the place that another one knocks for.
         let _turn = gate.lock().await;
@@ -132,8 +154,26 @@ async fn enter(mut way: Way, gate: &Mutex<()>) -> Option<TcpStream> {
     tokio::time::timeout(OPENING, knock).await.ok()?.ok()
 }
 
+/// Waits for a machine that is off.
+async fn there(way: &mut Way, activity: &Arc<Activity>) -> Option<SocketAddr> {
+    let _waiting = activity.waiting();
+    let there = tokio::time::timeout(ABSENCE, way.wait_for(Option::is_some));
+    *there.await.ok()?.ok()?
+}
+
+/// A client of the Kubernetes API that does not count as use of the cluster, once the machine is there.
+pub async fn api(cluster: &Cluster, way: &mut Way) -> Result<kube::Client> {
+    let there = way.wait_for(Option::is_some).await.ok();
+    let address = there.and_then(|there| *there);
+    let address =
+        address.ok_or_else(|| Error::new(ErrorId::MachineNotRunning, "the machine is gone"))?;
+    cluster.api_at(address)
+}
+
 /// Datagrams, each client's from a socket of its own, so that answers find their way back.
-async fn udp(socket: UdpSocket, way: Way) {
+async fn udp(socket: UdpSocket, way: Way, activity: Arc<Activity>) {
+    // One waits for all.
+    let mut waiting: Option<JoinHandle<Option<SocketAddr>>> = None;
     let socket = Arc::new(socket);
     let mut clients: HashMap<SocketAddr, Client> = HashMap::new();
     let mut datagram = vec![0; 1 << 16];
@@ -143,9 +183,18 @@ async fn udp(socket: UdpSocket, way: Way) {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let Some(address) = *way.borrow() else {
+        let now = *way.borrow();
+        let Some(address) = now else {
+            // It is lost, as datagrams may be; the next one finds the machine awake.
+            if waiting.as_ref().is_none_or(JoinHandle::is_finished) {
+                let (mut way, activity) = (way.clone(), Arc::clone(&activity));
+                waiting = Some(tokio::spawn(
+                    async move { there(&mut way, &activity).await },
+                ));
+            }
             continue;
         };
+        activity.received(length);
         clients.retain(|_, client| !client.answers.is_finished());
         let known = clients.get(&from).filter(|one| one.address == address);
         let guest = match known {
@@ -155,6 +204,7 @@ async fn udp(socket: UdpSocket, way: Way) {
                 let Ok(client) = Client::open(Arc::clone(&socket), from, address).await else {
                     continue;
                 };
+                activity.arrived();
                 let guest = Arc::clone(&client.guest);
                 clients.insert(from, client);
                 guest

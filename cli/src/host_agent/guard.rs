@@ -111,5 +111,5 @@ pub async fn wait(settings: &Settings, dir: &MachineDir, tethered: bool, lives: 
     command
         .args(["--adopt", "--short-lives"])
         .arg(lives.to_string());
-    crate::commands::kubectl::become_program(command)
+    crate::exec::become_program(command)
 }

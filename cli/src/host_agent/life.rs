@@ -4,16 +4,20 @@
 //! ```text
 //!            Launch                 the machine ends
 //! (spawned) --------> Machine ----------------------> nothing --ABSENCE--> ends
-//!     |                 ^  ^                             |
-//!     +--adopts---------+  +-----------Launch------------+         Retire: ends, from every state
+//!     |                ^ ^  |                            |
+//!     +--adopts--------+ |  +--Sleep--> asleep           |          Retire: ends, from every state
+//!                        +---Launch-------+--------------+
 //! ```
 //!
 //! It does one thing at a time: what a command asked for is over before the machine's end is looked at.
 
+use super::activity::Activity;
+use super::asleep::{self, Asleep};
 use super::control::{self, Answer, Asked, LaunchFrom, Request};
 use super::ports::Ports;
+use super::rest::{self, Presence};
 use super::services::{self, Order};
-use super::{Report, Told, asked, clock, detach, guard, keep, log};
+use super::{Report, Told, asked, clock, detach, errand, guard, keep, log};
 use crate::cluster::{Cluster, hibernate};
 use crate::error::{Context as _, ErrorId, Result};
 use crate::settings::Settings;
@@ -21,9 +25,10 @@ use coracle_vm::{Driver as _, MachineDir, MachineState, Origin, RunningProcess, 
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// How long there may be no machine: a start that boots it anew comes sooner. Where none can ask for that,
@@ -62,23 +67,28 @@ enum Machine {
 struct HostAgent {
     settings: Settings,
     dir: MachineDir,
+    activity: Arc<Activity>,
     ports: Ports,
     machine: Machine,
+    /// The same for whoever has the cluster rest and wake.
+    presence: watch::Sender<Presence>,
     /// When to look at what a machine that began with a template has touched of it.
     learn: Option<(Instant, TemplateFiles)>,
     /// Since when there is no machine.
     absent_since: Instant,
     /// When to try again to lead the ports into the machine.
     lead_again: Option<Instant>,
+    /// Tells a machine that was saved what time it is; its ports are led into it after that.
+    stepping: Option<AbortOnDrop<()>>,
     /// Follows the Services of a machine that there is, and what it orders.
-    following: Option<AbortOnDrop>,
+    following: Option<AbortOnDrop<Infallible>>,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
 }
 
 /// A task that ends with this value.
-struct AbortOnDrop(tokio::task::JoinHandle<Infallible>);
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
-impl Drop for AbortOnDrop {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -113,10 +123,13 @@ pub async fn serve(
     let (sender, requests) = mpsc::channel(1);
     let mut answering = tokio::spawn(control::serve(listener, sender));
     let dir = agent.dir.clone();
+    let (activity, api) = (Arc::clone(&agent.activity), agent.ports.api());
+    let presence = agent.presence.subscribe();
     let farewell = tokio::select! {
         farewell = agent.live(requests) => farewell,
         never = keep::logs_short(&dir) => match never {},
         never = clock::keep(settings) => match never {},
+        never = rest::keep(settings, &activity, presence, api) => match never {},
         never = end_with_tether(settings), if tethered => match never {},
     };
     drop(guard);
@@ -144,17 +157,21 @@ async fn begin(settings: &Settings, first: &First) -> Result<(File, control::Lis
     let cluster = Cluster::find(settings)?;
     let dir = cluster.dir().clone();
     let lock = guard::lock(&dir).await?;
-    let ports = Ports::open(cluster.endpoint())?;
+    let activity = Activity::new();
+    let ports = Ports::open(cluster.endpoint(), Arc::clone(&activity))?;
     // Before the machine runs, so that whoever sees it run finds somebody to ask.
     let listener = control::listen(&dir)?;
     let mut agent = HostAgent {
         settings: settings.clone(),
         dir,
+        activity,
         ports,
         machine: Machine::Nothing,
+        presence: watch::channel(Presence::Absent).0,
         learn: None,
         absent_since: Instant::now(),
         lead_again: None,
+        stepping: None,
         following: None,
         orders: mpsc::channel(1),
     };
@@ -174,6 +191,7 @@ impl HostAgent {
     ) -> Option<oneshot::Sender<Answer>> {
         loop {
             let machine_is_there = !matches!(self.machine, Machine::Nothing);
+            let is_wanted = *self.presence.borrow() != Presence::Absent;
             let learn_at = self.learn.as_ref().map(|(at, _)| *at);
             tokio::select! {
                 biased;
@@ -193,15 +211,19 @@ impl HostAgent {
                     log(&format!("the machine ended: {how}"));
                     self.machine_is_gone();
                 }
-                () = tokio::time::sleep_until(self.absent_since + ABSENCE), if !machine_is_there => {
+                () = tokio::time::sleep_until(self.absent_since + ABSENCE), if !is_wanted => {
                     log("there is no machine any more");
                     return None;
                 }
                 () = sleep_until(learn_at) => self.learn(),
                 () = sleep_until(self.lead_again) => self.lead().await,
+                () = finished(&mut self.stepping) => {
+                    self.stepping = None;
+                    self.lead().await;
+                }
                 Some((wanted, answer_to)) = self.orders.1.recv() => {
                     let published = self.ports.publish(&wanted).await;
-                    if machine_is_there {
+                    if machine_is_there && self.stepping.is_none() {
                         self.lead().await;
                     }
                     let _ = answer_to.send(published);
@@ -219,6 +241,10 @@ impl HostAgent {
             Request::Hibernate => {
                 hibernate::hibernate(&Cluster::find(&self.settings)?).await?;
                 Answer::Hibernated
+            }
+            Request::Sleep { wake_at } => {
+                self.sleep(wake_at).await?;
+                Answer::Asleep
             }
             Request::Capture(folder) => {
                 let cluster = Cluster::find(&self.settings)?;
@@ -247,7 +273,16 @@ impl HostAgent {
         let process = Box::pin(launching).await?;
         log(&format!("the machine runs as process {}", process.pid));
         self.machine = Machine::Launched(Box::new(process));
-        self.lead().await;
+        asleep::forget(&self.dir)?;
+        self.presence.send_replace(Presence::Running);
+        match from {
+            // Who waits for it is not served by an old clock.
+            LaunchFrom::Saved => {
+                let stepping = tokio::spawn(clock::step(self.settings.clone()));
+                self.stepping = Some(AbortOnDrop(stepping));
+            }
+            LaunchFrom::Boot | LaunchFrom::Template(_) => self.lead().await,
+        }
         self.follow(match from {
             LaunchFrom::Template(_) => services::COURTESY_OF_A_CLONE,
             LaunchFrom::Boot | LaunchFrom::Saved => services::COURTESY,
@@ -259,13 +294,49 @@ impl HostAgent {
         Ok(())
     }
 
-    /// Goes on with the machine that there is, if there is one.
+    /// Saves the machine, and holds its ports until somebody connects. Who does so meanwhile waits.
+    async fn sleep(&mut self, wake_at: Option<i64>) -> Result<()> {
+        self.ports.hold();
+        if let Err(error) = hibernate::hibernate(&Cluster::find(&self.settings)?).await {
+            self.lead().await;
+            return Err(error);
+        }
+        self.machine_is_gone();
+        let kept = Asleep {
+            wake_at: wake_at.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok()),
+            ports: self.ports.wanted(),
+        };
+        kept.write(&self.dir)?;
+        self.is_asleep(&kept);
+        let dir = self.dir.clone();
+        tokio::spawn(async move { keep::saves(&dir).await });
+        Ok(())
+    }
+
+    fn is_asleep(&self, kept: &Asleep) {
+        let wake_at = kept.wake_at;
+        self.presence.send_replace(Presence::Asleep { wake_at });
+    }
+
+    /// Goes on with the machine that there is, or with the ports of one that sleeps.
     async fn adopt(&mut self, cluster: &Cluster) -> Result<()> {
         if cluster.state().await? == MachineState::Off {
+            if let Some(kept) = Asleep::read(&self.dir) {
+                log("goes on for a cluster that sleeps");
+                self.ports.publish(&kept.ports).await;
+                self.is_asleep(&kept);
+            }
             return Ok(());
         }
         log("goes on with a machine whose host agent was lost");
         self.machine = Machine::Adopted;
+        self.presence.send_replace(Presence::Running);
+        if let Err(error) = self.ports.inherit(cluster).await {
+            log(&format!(
+                "what was exposed is not known: {}",
+                error.message()
+            ));
+        }
         self.lead().await;
         self.follow(services::COURTESY);
         Ok(())
@@ -285,17 +356,24 @@ impl HostAgent {
 
     fn follow(&mut self, courtesy: Duration) {
         let orders = self.orders.0.clone();
-        let following = services::follow(self.settings.clone(), courtesy, orders);
+        let api = self.ports.api();
+        let following = services::follow(self.settings.clone(), courtesy, api, orders);
         self.following = Some(AbortOnDrop(tokio::spawn(following)));
     }
 
     fn machine_is_gone(&mut self) {
         self.following = None;
+        self.stepping = None;
         self.machine = Machine::Nothing;
         self.learn = None;
         self.lead_again = None;
         self.absent_since = Instant::now();
         self.ports.hold();
+        match Asleep::read(&self.dir) {
+            // One that could not be woken sleeps on.
+            Some(kept) => self.is_asleep(&kept),
+            None => drop(self.presence.send_replace(Presence::Absent)),
+        }
     }
 
     fn learn(&mut self) {
@@ -334,6 +412,15 @@ async fn off(settings: &Settings) -> Result<()> {
     }
 }
 
+/// Waits for a task's end. May be cancelled.
+async fn finished(task: &mut Option<AbortOnDrop<()>>) {
+    match task {
+        // However it ended: it has said so.
+        Some(task) => drop((&mut task.0).await),
+        None => std::future::pending().await,
+    }
+}
+
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -348,16 +435,9 @@ async fn end_with_tether(settings: &Settings) -> Infallible {
     // Nothing is ever written there; an error is an end too.
     let _ = tokio::io::copy(&mut input, &mut tokio::io::sink()).await;
     log("the command that this cluster was made for has ended; deleting it");
-    let deleted = tokio::process::Command::new(&settings.executable)
-        .args(["delete", "--quiet", "--profile", settings.profile.as_str()])
-        .env("CORACLE_HOME", &settings.home)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .await;
-    match deleted {
-        Ok(status) => log(&format!("the deletion ended: {status}")),
-        Err(error) => log(&format!("cannot delete it: {error}")),
+    match errand::run(settings, &["delete"]).await {
+        Ok(()) => log("it is deleted"),
+        Err(error) => log(&format!("cannot delete it: {}", error.message())),
     }
     std::future::pending().await
 }

@@ -1,5 +1,5 @@
 //! The host agent: one background process per cluster, for as long as that is not stopped, and for a
-//! minute after its machine ended in another way.
+//! minute after its machine ended in another way. A second one only waits for its end: [`guard`].
 //!
 //! It owns the cluster's ports on the host and leads them into the machine. It is the hypervisor's
 //! parent, so that the machine outlives the command that started it, and so that somebody is there to
@@ -19,7 +19,9 @@
 //! same user may not on every host: so it is the one that saves and restores. A successor of one that
 //! was killed goes on with the machine that it finds.
 
+mod activity;
 mod asked;
+mod asleep;
 mod clock;
 #[cfg_attr(
     not(unix),
@@ -31,15 +33,21 @@ mod clock;
 )]
 mod control;
 mod detach;
+mod errand;
 mod forward;
 mod guard;
+mod idle;
 mod keep;
 mod life;
 mod ports;
+mod rest;
 mod services;
 mod spawn;
+mod uses;
 
-pub use asked::{capture, ensure, hibernate, launch, published, retire, settle};
+pub use asked::{
+    capture, ensure, hibernate, is_asleep, is_there, launch, published, retire, settle, sleep, wake,
+};
 pub use control::LaunchFrom;
 pub use guard::wait as guard;
 pub use life::{First, serve};

@@ -1,16 +1,19 @@
 //! The ports of the host that lead into the machine: open for as long as there is a host agent, whatever
 //! the machine does.
 
-use super::forward::Forward;
+use super::activity::Activity;
+use super::forward::{Forward, Way};
 use super::log;
 use crate::cluster::{Cluster, Endpoint};
 use crate::error::Result;
-use coracle_vm::address::AddressError;
+use coracle_protocol::{AGENT_PORT, API_PORT};
+use coracle_vm::address::{AddressError, holder};
 use coracle_vm::spec::Protocol;
 use coracle_vm::{Driver as _, Exposed, GuestPort};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// What is added to a port that cannot be had, for the first of those that are tried instead: 80 and 443,
@@ -20,7 +23,8 @@ const ELSEWHERE: u16 = 8000;
 const ALTERNATIVES: u16 = 10;
 
 /// A port that a Service asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Wanted {
     /// The Service's namespace.
     pub namespace: String,
@@ -87,13 +91,18 @@ pub struct Reach {
 #[derive(Debug)]
 pub struct Ports {
     endpoint: Endpoint,
+    activity: Arc<Activity>,
     /// Those that every cluster has.
     own: Vec<Open>,
     /// Those that Services asked for, by where they should be and where they lead.
     asked: BTreeMap<Place, Asked>,
+    /// What was asked for last, and what came of it.
+    wanted: Vec<Wanted>,
     published: Vec<Published>,
     /// What was exposed for a port that is not wanted any more, and could not be concealed then.
     stale: Vec<Exposed>,
+    /// What an earlier host agent has exposed.
+    inherited: Vec<Exposed>,
 }
 
 /// Where a port should be, and where it leads.
@@ -114,9 +123,13 @@ struct Asked {
 }
 
 impl Open {
-    fn at(public: SocketAddr, guest: GuestPort) -> std::result::Result<Self, AddressError> {
+    fn at(
+        public: SocketAddr,
+        guest: GuestPort,
+        activity: &Arc<Activity>,
+    ) -> std::result::Result<Self, AddressError> {
         let (way, following) = watch::channel(None);
-        let forward = Forward::open(public, guest.protocol, following);
+        let forward = Forward::open(public, guest, following, Arc::clone(activity));
         Ok(Self {
             public,
             guest,
@@ -128,23 +141,48 @@ impl Open {
 
 impl Ports {
     /// Opens those that every cluster has: the Kubernetes API and SSH.
-    pub fn open(endpoint: Endpoint) -> Result<Self> {
-        let own = crate::cluster::published(&endpoint).map(|(public, port)| {
+    pub fn open(endpoint: Endpoint, activity: Arc<Activity>) -> Result<Self> {
+        let own = crate::cluster::own_ports(&endpoint).map(|(public, port)| {
             let guest = GuestPort {
                 protocol: Protocol::Tcp,
                 port,
             };
-            Open::at(public, guest)
+            Open::at(public, guest, &activity)
         });
         Ok(Self {
             endpoint,
             own: own
                 .into_iter()
                 .collect::<std::result::Result<_, AddressError>>()?,
+            activity,
             asked: BTreeMap::new(),
+            wanted: Vec::new(),
             published: Vec::new(),
             stale: Vec::new(),
+            inherited: Vec::new(),
         })
+    }
+
+    /// Where the Kubernetes API answers now, without the count of who uses it.
+    pub fn api(&self) -> Way {
+        let own = self.own.iter().find(|open| open.guest.port == API_PORT);
+        own.map_or_else(|| watch::channel(None).1, |open| open.way.subscribe())
+    }
+
+    /// What Services asked for last.
+    pub fn wanted(&self) -> Vec<Wanted> {
+        self.wanted.clone()
+    }
+
+    /// Takes over what an earlier host agent has exposed: what is not asked for any more when Services
+    /// are known is concealed.
+    pub async fn inherit(&mut self, cluster: &Cluster) -> Result<()> {
+        let exposed = cluster.driver()?.exposed(cluster.dir()).await?;
+        let ours = exposed.into_iter().filter(|one| {
+            one.guest.port != AGENT_PORT && self.own.iter().all(|open| open.guest != one.guest)
+        });
+        self.inherited = ours.collect();
+        Ok(())
     }
 
     fn all(&self) -> impl Iterator<Item = &Open> {
@@ -186,6 +224,7 @@ impl Ports {
         }
         // They are gone with it.
         self.stale.clear();
+        self.inherited.clear();
     }
 
     /// Opens the ports that Services ask for, and closes all others but the cluster's own. Where one
@@ -199,6 +238,7 @@ impl Ports {
             .collect();
         let mut stale = std::mem::take(&mut self.stale);
         stale.extend(closed);
+        stale.append(&mut self.inherited);
         stale.retain(|one| self.all().all(|open| open.guest != one.guest));
         self.stale = stale;
         for one in published.iter().filter(|one| !self.published.contains(one)) {
@@ -207,6 +247,7 @@ impl Ports {
                 log(&format!("{namespace}/{service} port {port}: {problem}"));
             }
         }
+        self.wanted = wanted.to_vec();
         self.published.clone_from(&published);
         published
     }
@@ -239,7 +280,7 @@ impl Ports {
     fn opened(&mut self, wanted: &Wanted, all: &[Wanted]) -> std::result::Result<&Asked, String> {
         let asked = match self.asked.remove(&wanted.place()) {
             Some(there) if there.problem.is_none() => there,
-            Some(elsewhere) => match Open::at(wanted.public, wanted.guest) {
+            Some(elsewhere) => match Open::at(wanted.public, wanted.guest, &self.activity) {
                 Ok(open) => {
                     open.way.send_replace(*elsewhere.open.way.borrow());
                     let problem = None;
@@ -247,7 +288,7 @@ impl Ports {
                 }
                 Err(_) => elsewhere,
             },
-            None => open_somewhere(wanted, all)?,
+            None => open_somewhere(wanted, all, &self.activity)?,
         };
         Ok(self.asked.entry(wanted.place()).or_insert(asked))
     }
@@ -260,12 +301,21 @@ impl Ports {
 
 /// Where it should be; else near there where none of `all` should be, with a problem. The error tells
 /// why it is nowhere.
-fn open_somewhere(wanted: &Wanted, all: &[Wanted]) -> std::result::Result<Asked, String> {
+fn open_somewhere(
+    wanted: &Wanted,
+    all: &[Wanted],
+    activity: &Arc<Activity>,
+) -> std::result::Result<Asked, String> {
     let public = wanted.public;
-    let why = match Open::at(public, wanted.guest) {
+    let why = match Open::at(public, wanted.guest, activity) {
         Ok(open) => {
             let problem = None;
             return Ok(Asked { open, problem });
+        }
+        Err(AddressError::Taken { address }) => {
+            let holder = holder(address, wanted.guest.protocol);
+            let holder = holder.unwrap_or_else(|| "another program".to_owned());
+            format!("{address} is used by {holder}")
         }
         Err(error) => error.to_string(),
     };
@@ -278,7 +328,7 @@ fn open_somewhere(wanted: &Wanted, all: &[Wanted]) -> std::result::Result<Asked,
         if all.iter().any(|one| one.public == other) {
             continue;
         }
-        if let Ok(open) = Open::at(other, wanted.guest) {
+        if let Ok(open) = Open::at(other, wanted.guest, activity) {
             return Ok(Asked {
                 open,
                 problem: Some(format!("{why}; it is at {other} instead")),
@@ -317,7 +367,7 @@ mod tests {
 
     #[tokio::test]
     async fn ports_are_opened_kept_and_closed_as_they_are_asked_for() {
-        let mut ports = Ports::open(endpoint("127.88.77.1")).unwrap();
+        let mut ports = Ports::open(endpoint("127.88.77.1"), Activity::new()).unwrap();
         let one = wanted("127.88.77.1:30080", 30080);
         let two = wanted("127.88.77.1:30081", 30081);
         let published = ports.publish(&[one.clone(), two.clone()]).await;
@@ -338,7 +388,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_goes_elsewhere_takes_nobodys_place() {
         let _held = TcpListener::bind("127.88.77.3:30080").unwrap();
-        let mut ports = Ports::open(endpoint("127.88.77.3")).unwrap();
+        let mut ports = Ports::open(endpoint("127.88.77.3"), Activity::new()).unwrap();
         let one = wanted("127.88.77.3:30080", 30080);
         let two = wanted("127.88.77.3:38080", 30081);
         let published = ports.publish(&[one, two.clone()]).await;
@@ -355,14 +405,17 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_somebody_holds_is_elsewhere_until_it_is_free() {
         let held = TcpListener::bind("127.88.77.2:30080").unwrap();
-        let mut ports = Ports::open(endpoint("127.88.77.2")).unwrap();
+        let mut ports = Ports::open(endpoint("127.88.77.2"), Activity::new()).unwrap();
         let one = wanted("127.88.77.2:30080", 30080);
         let published = ports.publish(std::slice::from_ref(&one)).await;
         let actual = published[0].reach.address.unwrap();
         assert_eq!(actual, "127.88.77.2:38080".parse().unwrap());
         let problem = published[0].reach.problem.clone().unwrap();
         assert!(
-            problem.contains("is used by another program; it is at 127.88.77.2:38080"),
+            problem.contains(&format!(
+                "(process {}); it is at 127.88.77.2:38080",
+                std::process::id()
+            )),
             "{problem}"
         );
         drop(held);

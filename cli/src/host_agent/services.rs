@@ -8,6 +8,7 @@
 //!
 //! The address of a load balancer is kept where everybody sees it: in the Service's own status.
 
+use super::forward::{self, Way};
 use super::log;
 use super::ports::{Published, Wanted};
 use crate::cluster::Cluster;
@@ -58,6 +59,7 @@ struct Plan {
 pub async fn follow(
     settings: Settings,
     courtesy: Duration,
+    mut api: Way,
     orders: mpsc::Sender<Order>,
 ) -> Infallible {
     while Cluster::find(&settings).is_ok_and(|cluster| cluster.passing_identity().exists()) {
@@ -66,7 +68,7 @@ pub async fn follow(
     tokio::time::sleep(courtesy).await;
     let mut pause = BACK_OFF.0;
     loop {
-        match watch(&settings, &orders, &mut pause).await {
+        match watch(&settings, &mut api, &orders, &mut pause).await {
             Ok(never) => match never {},
             Err(error) => {
                 tracing::debug!(error = error.message(), "Services are not followed");
@@ -79,12 +81,13 @@ pub async fn follow(
 
 async fn watch(
     settings: &Settings,
+    way: &mut Way,
     orders: &mpsc::Sender<Order>,
     pause: &mut Duration,
 ) -> Result<Infallible> {
     let cluster = Cluster::find(settings)?;
     let address = cluster.endpoint().address;
-    let client = cluster.api()?;
+    let client = forward::api(&cluster, way).await?;
     let api: Api<Service> = Api::all(client.clone());
     let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
     let mut services = Services::new();

@@ -10,7 +10,7 @@ mod processes;
 mod services;
 mod tls;
 
-pub use tls::{Identity, IdentityError};
+pub use tls::{Callers, Identity, IdentityError};
 
 use crate::children::Children;
 use crate::logs::Logs;
@@ -51,6 +51,8 @@ pub struct Agent {
     pub rekey: Rekey,
     /// What looks after disk and certificates.
     pub upkeep: Upkeep,
+    /// The connections to this API.
+    pub callers: Callers,
 }
 
 /// Why the API is not served.
@@ -83,12 +85,13 @@ pub async fn serve(
     identity: Identity,
     agent: Arc<Agent>,
 ) -> Result<(), ApiError> {
+    let incoming = tls::incoming(listener, identity, agent.callers.clone());
     Server::builder()
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(60)))
-        .serve_with_incoming(Services::new(agent), tls::incoming(listener, identity))
+        .serve_with_incoming(Services::new(agent), incoming)
         .await?;
     Ok(())
 }

@@ -223,6 +223,7 @@ async fn serve(
             pki: PKI.into(),
         },
         upkeep,
+        callers: api::Callers::default(),
     });
     sshd::listen(
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, SSH_PORT)),

@@ -84,7 +84,9 @@ pub struct Captured {
 }
 
 /// A port of the guest's network card.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct GuestPort {
     /// What speaks there.
     pub protocol: Protocol,

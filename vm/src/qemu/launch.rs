@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
-use super::beginning::Beginning;
 use super::command_line::{self, Invocation, arguments};
 use super::inherited::detach;
+use super::plan::LaunchPlan;
 use super::save::failed;
 use super::{GREETING_LIMIT, claim, clear, disks, failure, probe, restore};
 use crate::driver::{DriverError, Origin, RunningProcess};
@@ -44,19 +44,19 @@ pub(super) async fn launch(
     atomic::create_private_dirs(dir.runtime_dir()).map_err(failed("create", dir.runtime_dir()))?;
     let claim = claim::take(dir).await?;
     clear(dir)?;
-    let beginning = Beginning::prepare(origin, dir, spec)?;
+    let plan = LaunchPlan::prepare(origin, dir, spec)?;
     let arguments = arguments(&Invocation {
         spec,
         accelerator: verdict.accelerator,
-        memory: beginning.memory.as_invoked(),
+        memory: plan.memory.as_invoked(),
         monitor: &endpoint,
         pid_file: &dir.qemu_pid(),
         sandbox: qemu.sandbox,
-        incoming: beginning.restore.is_some(),
+        incoming: plan.restore.is_some(),
     });
     tracing::debug!(command = %program::describe(&qemu.program, &arguments), "starting QEMU");
     let mut command = command(&qemu.program, &arguments, dir, spec)?;
-    detach(&mut command, &beginning.inherited, claim.as_ref());
+    detach(&mut command, &plan.inherited, claim.as_ref());
     let mut child = command.spawn().map_err(|source| {
         DriverError::Program(ProgramError::Start {
             command: program::describe(&qemu.program, &arguments),
@@ -68,7 +68,7 @@ pub(super) async fn launch(
     let pid = child.id().ok_or(DriverError::NotRunning)?;
     let started = async {
         greeted(&endpoint).await?;
-        if let Some(way) = &beginning.restore {
+        if let Some(way) = &plan.restore {
             restore::restore(pid, dir, way).await?;
         }
         if let Err(error) = disks::grow(dir, spec).await {
@@ -79,7 +79,7 @@ pub(super) async fn launch(
     let started = tokio::select! {
         status = child.wait() => {
             let error = explain(&qemu.program, &arguments, dir, spec, &status);
-            return Err(match (error, &beginning.restore) {
+            return Err(match (error, &plan.restore) {
                 // One that was killed says nothing about what it was restoring.
                 (error, _) if was_killed(&status) => error,
                 (DriverError::LaunchFailed { status, last_lines, .. }, Some(_)) => {

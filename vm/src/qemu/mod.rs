@@ -4,7 +4,6 @@
 //! by the machine's folder: its monitor's socket tells what it does, its pid file which process it is, and
 //! its lock whether there is one at all.
 
-mod beginning;
 mod capture;
 mod claim;
 pub mod command_line;
@@ -20,6 +19,7 @@ mod launch;
 mod memory;
 mod migration;
 mod observe;
+mod plan;
 mod probe;
 mod process;
 mod restore;

@@ -1,4 +1,4 @@
-//! What a machine is doing, from its monitor and the process table.
+//! What a machine is doing, from its monitor, the process table and its lock.
 
 use std::time::Duration;
 

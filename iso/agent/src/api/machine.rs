@@ -61,6 +61,7 @@ impl Service for Machine {
             disk_used_bytes,
             clock_millis: clock_millis(),
             boot_id: boot_id.trim().to_owned(),
+            callers: self.agent.callers.count(),
         }))
     }
 

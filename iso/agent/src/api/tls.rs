@@ -6,6 +6,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,6 +27,31 @@ const EXHAUSTED: Duration = Duration::from_secs(1);
 /// The agent's certificate and the authority of its callers. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Identity(Arc<RwLock<Arc<ServerConfig>>>);
+
+/// How many connections are open. Clones count the same ones.
+#[derive(Debug, Clone, Default)]
+pub struct Callers(Arc<AtomicU32>);
+
+impl Callers {
+    /// How many there are now.
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn enter(&self) -> Caller {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Caller(self.clone())
+    }
+}
+
+/// One of them, until it is dropped.
+struct Caller(Callers);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Why an identity cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +117,7 @@ fn config(identity: &AgentIdentity) -> Result<ServerConfig, IdentityError> {
 pub(super) fn incoming(
     listener: TcpListener,
     identity: Identity,
+    callers: Callers,
 ) -> impl Stream<Item = io::Result<Secured>> {
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(async move {
@@ -100,12 +127,19 @@ pub(super) fn incoming(
                 continue;
             };
             let (acceptor, sender) = (identity.acceptor(), sender.clone());
+            let callers = callers.clone();
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
                 if let Ok(Ok(stream)) =
                     tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await
                 {
-                    let _ = sender.send(Ok(Secured(stream))).await;
+                    let caller = callers.enter();
+                    let _ = sender
+                        .send(Ok(Secured {
+                            stream,
+                            _caller: caller,
+                        }))
+                        .await;
                 }
             });
         }
@@ -114,7 +148,10 @@ pub(super) fn incoming(
 }
 
 /// A connection, in the form that tonic takes.
-pub(super) struct Secured(TlsStream<TcpStream>);
+pub(super) struct Secured {
+    stream: TlsStream<TcpStream>,
+    _caller: Caller,
+}
 
 impl Connected for Secured {
     type ConnectInfo = ();
@@ -127,7 +164,7 @@ impl AsyncRead for Secured {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -137,14 +174,14 @@ impl AsyncWrite for Secured {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -49,14 +49,14 @@ impl Held {
 
 /// How QEMU is started.
 #[derive(Debug)]
-pub(super) struct Beginning {
+pub(super) struct LaunchPlan {
     pub(super) memory: Held,
     pub(super) inherited: Inherited,
     /// What is restored before the guest runs; `None` for a boot.
     pub(super) restore: Option<Restore>,
 }
 
-impl Beginning {
+impl LaunchPlan {
     /// Puts the machine's folder in order for a launch, and opens what is needed.
     pub(super) fn prepare(
         origin: &Origin,

@@ -1,0 +1,38 @@
+//! What a host agent has this program do, as a process of its own: what a person would type, with the same
+//! locks, steps and words. It says them into the host agent's log.
+
+use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::settings::Settings;
+use std::process::Stdio;
+
+/// Runs a command for the current profile and waits for its end. One that is cut off goes on by itself.
+pub async fn run(settings: &Settings, arguments: &[&str]) -> Result<()> {
+    let words = arguments.join(" ");
+    let mut command = tokio::process::Command::new(&settings.executable);
+    // What was in the environment of the first start holds for that one only.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CORACLE_") {
+            command.env_remove(name);
+        }
+    }
+    let status = command
+        .args(arguments)
+        .args(["--quiet", "--profile", settings.profile.as_str()])
+        .env("CORACLE_HOME", &settings.home)
+        .env(
+            "KUBECONFIG",
+            settings.kubeconfig.as_deref().unwrap_or_default(),
+        )
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .await
+        .context(ErrorId::Internal, || format!("cannot run `{words}`"))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorId::Internal,
+        format!("`{words}` ended with {status}"),
+    ))
+}
