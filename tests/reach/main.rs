@@ -29,6 +29,9 @@ fn services_are_reached_from_the_host() {
     test.run("a load balancer has an address of its own", || {
         shop.load_balancer_answers();
     });
+    test.run("a tunnel leads to ClusterIPs", || {
+        shop.is_reached_by_a_tunnel()
+    });
     test.run("datagrams go there and back", || {
         traffic::names_are_resolved(&shop)
     });

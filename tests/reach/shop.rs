@@ -1,6 +1,7 @@
 //! A cluster with a few Services, and what the host sees of them.
 
-use coracle_tests::{Coracle, Profile, until, until_some};
+use coracle_tests::{Coracle, Profile, Started, signal_pid, until, until_some};
+use rustix::process::Signal;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -105,6 +106,32 @@ impl<'a> Shop<'a> {
         });
         assert_eq!(ingress("foreign"), "");
         self.kubectl("delete service foreign later");
+    }
+
+    /// For as long as it runs, Services that come later among them.
+    pub(crate) fn is_reached_by_a_tunnel(&self) {
+        let mut tunnel = self.command("tunnel").start();
+        tunnel.until_it_says("default/inside ");
+        let at = |tunnel: &Started, service: &str| -> SocketAddr {
+            let said = tunnel.stdout_so_far();
+            let mut lines = said.lines();
+            let line = lines
+                .find(|line| line.starts_with(service))
+                .expect("it is led");
+            let address = line.split(' ').next_back().expect("a word");
+            address
+                .parse()
+                .unwrap_or_else(|error| panic!("{line}: {error}"))
+        };
+        let address = at(&tunnel, "default/inside ");
+        assert!(self.greeted_at(address), "{address} does not answer");
+        self.kubectl("create service clusterip web --tcp=81:8080 --dry-run=none -n kube-public");
+        tunnel.until_it_says("kube-public/web ");
+        self.kubectl("delete service web -n kube-public");
+        tunnel.until_it_says(":81 closed");
+        signal_pid(tunnel.pid(), Signal::INT);
+        tunnel.done().code_is(130);
+        TcpStream::connect(address).expect_err("the tunnel is closed");
     }
 
     pub(crate) fn what_cannot_be_reached_is_explained(&self) {

@@ -162,10 +162,14 @@ pub(crate) fn nobody_uses_it(shop: &Shop<'_>) {
         .fails(14, "CORACLE_USAGE");
     shop.command(&format!("start --auto-stop {AFTER}")).ok();
     let watch = shop.kubectl_run("get pods --watch").start();
-    shop.falls_asleep();
-    // It ends with the connection, or wakes the cluster; either way nobody needs it any more.
+    // Its connection is cut then, and it may make another one at once.
+    until("it is put to sleep in spite of a watch", LIMIT, || {
+        let log = fs::read_to_string(shop.folder().join("host-agent.log"));
+        log.is_ok_and(|log| log.contains("nobody uses the cluster"))
+    });
     kill_pid(watch.pid());
     watch.done();
+    shop.falls_asleep();
     get(shop.web()).expect("a connection wakes it");
     shop.stays_awake_with("a shell", shop.ssh("sleep 600").start());
     shop.command("logs -n 1").ok();

@@ -34,6 +34,7 @@ pub mod status;
 pub mod steps;
 pub mod stop;
 pub mod template;
+pub mod tunnel;
 
 pub use boot::own_ports;
 pub use identity::IdentityFiles;

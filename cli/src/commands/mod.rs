@@ -24,6 +24,7 @@ mod start;
 mod status;
 mod stop;
 mod template;
+mod tunnel;
 mod update_context;
 mod version;
 
@@ -98,6 +99,7 @@ commands! {
     SshHost(ssh::HostArgs),
     Cp(cp::Args),
     Service(service::Args),
+    Tunnel(tunnel::Args),
     Kubectl(kubectl::Args),
     Logs(logs::Args),
     Image(image::Args),
@@ -147,9 +149,12 @@ impl Command {
 
     fn needs_the_machine(&self) -> bool {
         match self {
-            Self::Cp(_) | Self::Service(_) | Self::Logs(_) | Self::Image(_) | Self::Clone(_) => {
-                true
-            }
+            Self::Cp(_)
+            | Self::Service(_)
+            | Self::Tunnel(_)
+            | Self::Logs(_)
+            | Self::Image(_)
+            | Self::Clone(_) => true,
             Self::Snapshot(args) => args.needs_the_machine(),
             _ => false,
         }
