@@ -12,6 +12,7 @@ mod cluster;
 mod commands;
 mod error;
 mod host_agent;
+mod logs;
 mod options;
 mod print;
 mod progress;
