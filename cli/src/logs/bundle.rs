@@ -132,14 +132,14 @@ impl Bundle {
         };
         let mut finder = Finder::default();
         let mut ends: BTreeMap<Source, End> = BTreeMap::new();
-        let read = sources::read(&wanted, &mut |source, line| {
+        let mut each = |source: &Source, line: &str| {
             finder.read(&source.name(), line);
             match ends.get_mut(source) {
                 Some(end) => end.push(line),
                 None => ends.entry(source.clone()).or_default().push(line),
             }
-        });
-        match read.await {
+        };
+        match sources::read(&wanted, &mut each).await {
             Ok(missing) => self.missing.extend(missing),
             Err(error) => self.lacks(&error),
         }

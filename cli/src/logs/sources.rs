@@ -113,7 +113,7 @@ pub async fn read(wanted: &Wanted<'_>, each: &mut dyn FnMut(&Source, &str)) -> R
                     return Err(said_nothing(log));
                 }
             }
-            None => component(wanted, name, each).await?,
+            None => missing = component(wanted, name, each).await?,
         },
         None => {
             for log in HostLog::ALL {
@@ -242,17 +242,17 @@ async fn component(
     wanted: &Wanted<'_>,
     name: &str,
     each: &mut dyn FnMut(&Source, &str),
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
     let agent = agent(wanted).await?;
     match machine(&agent, name, wanted.last, each).await {
         Err(error) if error.id() == ErrorId::GuestNotFound => {
-            let mut missing = Vec::new();
             match pods(wanted, Some(name), each, &mut missing).await {
                 Ok(0) | Err(_) => Err(error),
-                Ok(_) => Ok(()),
+                Ok(_) => Ok(missing),
             }
         }
-        done => done,
+        done => done.map(|()| missing),
     }
 }
 

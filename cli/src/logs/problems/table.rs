@@ -302,7 +302,6 @@ pub const PROBLEMS: &[Problem] = &[
         at_least: 5,
         meaning: "etcd waited more than a second for the disk or a processor, again and again: the whole cluster is slow.",
         help: "look what else keeps the host's disk and processors busy; CORACLE_HOME moves clusters to a faster disk",
-        ..ROW
     },
     Problem {
         name: "etcd-full",
