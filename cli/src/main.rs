@@ -13,6 +13,7 @@ mod commands;
 mod error;
 mod exec;
 mod host_agent;
+mod logs;
 mod options;
 mod print;
 mod progress;

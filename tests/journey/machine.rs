@@ -281,6 +281,14 @@ pub(super) fn logs(coracle: &Coracle) {
             .any(|line| line.starts_with("kube-scheduler: ")),
         "{all}"
     );
+    assert!(
+        !all.stdout.contains("kube-scheduler: kube-scheduler: "),
+        "a line is led once: {all}"
+    );
+    coracle
+        .run("logs --component host-agent")
+        .ok()
+        .says("process");
     coracle
         .run("logs --component nosuch")
         .done()

@@ -12,6 +12,7 @@
 
 mod host;
 mod life;
+mod logs;
 mod machine;
 mod workloads;
 
@@ -67,6 +68,10 @@ fn a_cluster_does_what_a_cluster_does_from_start_to_delete() {
     journey.run("a config map and a secret as files and environment", || {
         workloads::configuration(&coracle)
     });
+    journey.run("known problems in the logs", || logs::problems(&coracle));
+    journey.run("a bundle for a bug report holds no secret", || {
+        logs::bundle(&coracle)
+    });
     journey.run("a daemon set", || workloads::daemon_set(&coracle));
     journey.run("access is denied where it was not given", || {
         workloads::access(&coracle)
@@ -86,6 +91,9 @@ fn a_cluster_does_what_a_cluster_does_from_start_to_delete() {
     );
 
     journey.must("stop", || life::stop(&coracle));
+    journey.run("problems and a bundle of a stopped cluster", || {
+        logs::of_a_stopped_cluster(&coracle)
+    });
     journey.must("start again, with everything that was there", || {
         life::resume(&coracle)
     });

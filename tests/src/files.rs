@@ -1,5 +1,7 @@
 //! Files of a test: written, damaged, and where the sources are.
 
+use crate::Run;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -49,4 +51,34 @@ pub fn replace_in(path: impl AsRef<Path>, old: &str, new: &str) {
     let text = fs::read_to_string(path.as_ref()).unwrap();
     assert!(text.contains(old), "{old:?} is not in\n{text}");
     write(path, text.replace(old, new));
+}
+
+/// Every file of a gzip tar by its path in it, unpacked as a person does it.
+#[track_caller]
+pub fn unpacked(archive: &Path) -> BTreeMap<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    Run::new("tar")
+        .args(["-xzf"])
+        .args([archive])
+        .args(["-C"])
+        .args([folder.path()])
+        .ok();
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.path().to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(folder.path()).unwrap();
+            let content = fs::read(&path).unwrap();
+            files.insert(
+                name.display().to_string(),
+                String::from_utf8_lossy(&content).into_owned(),
+            );
+        }
+    }
+    files
 }

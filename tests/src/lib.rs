@@ -35,7 +35,7 @@ mod wait;
 pub use account::Account;
 pub use archive::{ImageArchive, archive_of_one_program};
 pub use document::{Block, Session, blocks, sessions, wildcard_match};
-pub use files::{append, damage, replace_in, repository, write};
+pub use files::{append, damage, replace_in, repository, unpacked, write};
 pub use image::small_image;
 pub use process::{Process, alive, cpu_seconds, kill_pid, processes_naming, signal_pid};
 pub use profile::Profile;

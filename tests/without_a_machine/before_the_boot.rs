@@ -214,6 +214,8 @@ fn commands_on_a_cluster_that_is_not_there_say_so() {
         "ssh-host",
         "cp file :/tmp/file",
         "logs",
+        "logs --problems",
+        "logs --bundle new.tar.gz",
         "kubectl -- get nodes",
         "image ls",
         "image load file",
@@ -246,6 +248,8 @@ fn commands_on_a_stopped_cluster_say_that_it_is_not_running() {
         "image ls",
         "image load file",
         "logs --component etcd",
+        "logs --component etcd --problems",
+        "logs --component qemu --problems",
     ] {
         let refused = coracle.run(command).done();
         refused

@@ -12,6 +12,7 @@
 mod before_the_boot;
 mod host;
 mod kubeconfigs;
+mod logs;
 mod outputs;
 mod requests;
 mod settings;

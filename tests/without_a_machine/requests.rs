@@ -151,6 +151,15 @@ fn malformed_flags_are_usage_errors() {
         "completion tcl",
         "cp one",
         "logs -n few",
+        "logs --problems -f",
+        "logs --problems -n 3",
+        "logs -o json",
+        "logs --bundle",
+        "logs --bundle new.tar.gz --problems",
+        "logs --bundle new.tar.gz --component etcd",
+        "logs --bundle -",
+        "logs --bundle .",
+        "logs --bundle no/such/folder/new.tar.gz",
         "status -o xml",
     ] {
         let refused = coracle.run(command).done();

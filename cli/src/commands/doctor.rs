@@ -26,9 +26,10 @@ pub struct Args {
     output: Output,
 }
 
+/// What one check found.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Finding {
+pub(super) struct Finding {
     check: &'static str,
     verdict: Verdict,
     finding: String,
@@ -45,28 +46,7 @@ enum Verdict {
 
 impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
-        let mut findings = vec![
-            driver(app).await,
-            resources(app),
-            image(app, self.deep).await,
-            kubeconfig(app),
-        ];
-        findings.push(program(
-            app,
-            "ssh",
-            "coracle ssh needs it",
-            "install OpenSSH's client",
-        ));
-        findings.push(program(
-            app,
-            "kubectl",
-            "coracle kubectl works without it",
-            "install kubectl, or link coracle under that name",
-        ));
-        if self.deep {
-            findings.extend(templates(app).await);
-        }
-        findings.extend(clusters(app)?);
+        let findings = findings(app, self.deep).await?;
         let failed = findings
             .iter()
             .find(|finding| finding.verdict == Verdict::Problem)
@@ -80,6 +60,33 @@ impl Args {
             0
         })
     }
+}
+
+/// What all checks found.
+pub(super) async fn findings(app: &App, deep: bool) -> Result<Vec<Finding>> {
+    let mut findings = vec![
+        driver(app).await,
+        resources(app),
+        image(app, deep).await,
+        kubeconfig(app),
+    ];
+    findings.push(program(
+        app,
+        "ssh",
+        "coracle ssh needs it",
+        "install OpenSSH's client",
+    ));
+    findings.push(program(
+        app,
+        "kubectl",
+        "coracle kubectl works without it",
+        "install kubectl, or link coracle under that name",
+    ));
+    if deep {
+        findings.extend(templates(app).await);
+    }
+    findings.extend(clusters(app)?);
+    Ok(findings)
 }
 
 fn line(finding: &Finding) -> String {

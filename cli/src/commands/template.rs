@@ -35,7 +35,7 @@ enum Command {
 /// One template, as a list shows it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Row {
+pub(super) struct Row {
     key: String,
     /// `usable`, or why it is not.
     state: String,
@@ -47,22 +47,13 @@ struct Row {
 
 impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
-        let templates = templates(&app.settings);
-        let found = templates.list(OffsetDateTime::now_utc())?;
         match self.command {
             Command::List { output } => {
-                let rows: Vec<Row> = found
-                    .into_iter()
-                    .map(|(key, found)| match found {
-                        Ok(Some(template)) => row(&template),
-                        Ok(None) => Row::unusable(key.short(), "too old"),
-                        Err(error) => Row::unusable(key.short(), &error.to_string()),
-                    })
-                    .collect();
-                crate::print::value(output, &rows, |rows| text(rows))?;
+                crate::print::value(output, &rows(app)?, |rows| text(rows))?;
             }
             Command::Prune => {
-                for (key, _) in &found {
+                let templates = templates(&app.settings);
+                for (key, _) in &templates.list(OffsetDateTime::now_utc())? {
                     templates.remove(key)?;
                     app.progress
                         .info(&format!("template {} is removed", key.short()));
@@ -72,6 +63,19 @@ impl Args {
         }
         Ok(0)
     }
+}
+
+/// All templates.
+pub(super) fn rows(app: &App) -> Result<Vec<Row>> {
+    let found = templates(&app.settings).list(OffsetDateTime::now_utc())?;
+    Ok(found
+        .into_iter()
+        .map(|(key, found)| match found {
+            Ok(Some(template)) => row(&template),
+            Ok(None) => Row::unusable(key.short(), "too old"),
+            Err(error) => Row::unusable(key.short(), &error.to_string()),
+        })
+        .collect())
 }
 
 impl Row {

@@ -1,7 +1,7 @@
 //! `coracle version`.
 
 use super::App;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Found};
 use crate::error::Result;
 use crate::settings::Output;
 
@@ -19,9 +19,10 @@ pub struct Args {
     output: Output,
 }
 
+/// This program's versions and a cluster's.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Versions {
+pub(super) struct Versions {
     coracle_version: &'static str,
     default_kubernetes_version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,9 +40,8 @@ struct ClusterVersions {
 
 impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
-        let coracle_version = env!("CARGO_PKG_VERSION");
         if self.short {
-            crate::print::line(format!("v{coracle_version}"));
+            crate::print::line(format!("v{}", env!("CARGO_PKG_VERSION")));
             return Ok(0);
         }
         let cluster = if self.client {
@@ -49,11 +49,7 @@ impl Args {
         } else {
             of_cluster(app).await
         };
-        let versions = Versions {
-            coracle_version,
-            default_kubernetes_version: crate::cluster::spec::DEFAULT_KUBERNETES_VERSION,
-            cluster,
-        };
+        let versions = Versions::new(cluster);
         crate::print::value(self.output, &versions, |versions| {
             let mut text = format!(
                 "coracle v{}\ndefault Kubernetes {}\n",
@@ -72,6 +68,25 @@ impl Args {
             text
         })?;
         Ok(0)
+    }
+}
+
+impl Versions {
+    fn new(cluster: Option<ClusterVersions>) -> Self {
+        Self {
+            coracle_version: env!("CARGO_PKG_VERSION"),
+            default_kubernetes_version: crate::cluster::spec::DEFAULT_KUBERNETES_VERSION,
+            cluster,
+        }
+    }
+
+    /// With those of the current cluster, if it runs.
+    pub(super) async fn of(app: &App, found: &Found) -> Self {
+        let runs = match found.whole() {
+            Some(cluster) => cluster.require_running().await.is_ok(),
+            None => false,
+        };
+        Self::new(if runs { of_cluster(app).await } else { None })
     }
 }
 

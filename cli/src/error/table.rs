@@ -47,7 +47,7 @@ macro_rules! table {
 
 table! {
     Internal = "INTERNAL", 10, "Something that should not happen did.",
-        "please report it with the output of `coracle logs -p {profile}`";
+        "please report it with what `coracle logs -p {profile} --bundle FILE` writes";
     Write = "WRITE", 10, "A file or folder of Coracle's own cannot be read or written.",
         "check the owner and the free space of the folder; CORACLE_HOME moves it elsewhere";
     LockBusy = "LOCK_BUSY", 11, "Another process holds the lock of this cluster or cache.",

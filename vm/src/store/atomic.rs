@@ -3,6 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// Makes a folder and its missing parents, each for its owner only (0700 on Unix). Folders that are
 /// there keep their mode.
@@ -26,14 +27,28 @@ pub fn private_folder(parent: &Path, prefix: &str) -> io::Result<tempfile::TempD
 /// Writes a file for its owner only (0600 on Unix): beside its place, to the disk, then moved over
 /// what was there. After an error the former file is still whole.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (folder, file) = written(path, content)?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_dir(folder)
+}
+
+/// As [`write`], but a file that is there already is left alone, which is an error
+/// ([`io::ErrorKind::AlreadyExists`]).
+pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (folder, file) = written(path, content)?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    sync_dir(folder)
+}
+
+/// The folder of a path, and a file of this content in it that waits for its name.
+fn written<'a>(path: &'a Path, content: &[u8]) -> io::Result<(&'a Path, NamedTempFile)> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut file = tempfile::Builder::new()
         .prefix(".writing-")
         .tempfile_in(folder)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    sync_dir(folder)
+    Ok((folder, file))
 }
 
 /// Makes the names in a folder survive a loss of power. Windows has no such call and needs none.
@@ -71,4 +86,22 @@ pub fn allocated(meta: &fs::Metadata) -> u64 {
 #[cfg(not(unix))]
 pub fn allocated(meta: &fs::Metadata) -> u64 {
     meta.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_takes_nobodys_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_new(&path, b"first").unwrap();
+        let refused = write_new(&path, b"second").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        write(&path, b"third").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"third");
+    }
 }
