@@ -102,6 +102,7 @@ impl TestAgent {
                 pki: folder.path().join("pki"),
             },
             upkeep,
+            callers: coracle_agent::api::Callers::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = AgentEndpoint::Tcp(listener.local_addr().unwrap());
