@@ -92,6 +92,9 @@ pub async fn start(
         }
     }
 
+    let spec = plan.spec().clone();
+    let parcel = given::gather(settings, &spec)?;
+
     steps.begin(Step::Check).await?;
     let lock = super::lock(settings, &settings.profile, COMMAND, options.wait_limit).await?;
     store(settings).sweep().await?;
@@ -99,7 +102,10 @@ pub async fn start(
     // Another start may have made or changed it while this one waited.
     let plan = self::plan(settings, asked, kept).await?;
     kubeconfig::check_editable(settings).await?;
-    let parcel = given::gather(settings, plan.spec())?;
+    let parcel = match *plan.spec() == spec {
+        true => parcel,
+        false => given::gather(settings, plan.spec())?,
+    };
     if let Some(said) = given::said_of_proxy(&parcel) {
         app.progress.info(&said);
     }
