@@ -6,7 +6,7 @@ use super::steps::Step;
 use super::template::{self, Beginning};
 use super::{Cluster, boot, ready};
 use crate::error::{ErrorId, Result};
-use coracle_vm::{Driver as _, Origin, Saved, Saves, Template};
+use coracle_vm::{Origin, Saved, Saves, Template};
 use std::time::Instant;
 
 impl Run<'_> {

@@ -280,22 +280,22 @@ mod tests {
 
     #[test]
     fn what_is_said_of_it_holds_no_password() {
-        let said = |http: &str, https: &str| {
-            let line = super::said(&proxy(http, https, "").unwrap(), &GUEST_NETWORK);
+        let line_of = |http: &str, https: &str| {
+            let line = said(&proxy(http, https, "").unwrap(), &GUEST_NETWORK);
             assert!(!line.contains("secret"), "{line}");
             line
         };
         let one = "http://me:secret@localhost:3128/secret";
         assert_eq!(
-            said(one, one),
+            line_of(one, one),
             "the machine uses the proxy http://10.0.2.2:3128 (this host)"
         );
         assert_eq!(
-            said("http://a:1", ""),
+            line_of("http://a:1", ""),
             "the machine uses the proxy http://a:1 for HTTP only"
         );
         assert_eq!(
-            said("a:1", "b:2"),
+            line_of("a:1", "b:2"),
             "the machine uses the proxies http://a:1 for HTTP and http://b:2 for HTTPS"
         );
     }
