@@ -16,6 +16,8 @@ pub struct Values {
     pub dns_domain: String,
     /// Name of the only node: `{{ node_name }}`.
     pub node_name: String,
+    /// Address of the host as pods see it: `{{ host_address }}`.
+    pub host_address: IpAddr,
     /// Image name to reference, in place of the add-on's own: `{{ images.NAME }}`.
     pub images: BTreeMap<String, String>,
     /// Configured values, in place of the add-on's defaults: `{{ values.NAME }}`.
@@ -68,11 +70,17 @@ fn list(names: &[String]) -> String {
 impl Values {
     /// Values of a cluster whose user configured nothing.
     #[must_use]
-    pub fn new(dns_address: IpAddr, dns_domain: &str, node_name: &str) -> Self {
+    pub fn new(
+        dns_address: IpAddr,
+        dns_domain: &str,
+        node_name: &str,
+        host_address: IpAddr,
+    ) -> Self {
         Self {
             dns_address,
             dns_domain: dns_domain.to_owned(),
             node_name: node_name.to_owned(),
+            host_address,
             images: BTreeMap::new(),
             configured: BTreeMap::new(),
         }
@@ -123,6 +131,7 @@ impl Values {
             "dns_address": self.dns_address.to_string(),
             "dns_domain": self.dns_domain,
             "node_name": self.node_name,
+            "host_address": self.host_address.to_string(),
             "images": images,
             "values": values,
         }))

@@ -23,7 +23,12 @@ const COREDNS: &str = "/apis/apps/v1/namespaces/kube-system/deployments/coredns"
 const DNS_SERVICE: &str = "/api/v1/namespaces/kube-system/services/kube-dns";
 
 fn values() -> Values {
-    Values::new(IpAddr::from([10, 96, 0, 10]), "cluster.local", "coracle")
+    Values::new(
+        IpAddr::from([10, 96, 0, 10]),
+        "cluster.local",
+        "coracle",
+        IpAddr::from([10, 0, 2, 2]),
+    )
 }
 
 fn builtin(name: &str) -> Addon {

@@ -13,7 +13,12 @@ use coracle_addons::{
 use serde_json::json;
 
 fn values() -> Values {
-    Values::new(IpAddr::from([10, 96, 0, 10]), "cluster.local", "coracle")
+    Values::new(
+        IpAddr::from([10, 96, 0, 10]),
+        "cluster.local",
+        "coracle",
+        IpAddr::from([10, 0, 2, 2]),
+    )
 }
 
 fn write(folder: &Path, file: &str, text: &str) {

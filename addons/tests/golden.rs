@@ -11,7 +11,12 @@ use coracle_addons::{Catalogue, Values, render};
 
 fn check(name: &str) {
     let catalogue = Catalogue::builtin().unwrap();
-    let values = Values::new(IpAddr::from([10, 96, 0, 10]), "cluster.local", "coracle");
+    let values = Values::new(
+        IpAddr::from([10, 96, 0, 10]),
+        "cluster.local",
+        "coracle",
+        IpAddr::from([10, 0, 2, 2]),
+    );
     let objects = render(catalogue.get(name).unwrap(), &values).unwrap();
     let documents: Vec<_> = objects
         .iter()
@@ -61,7 +66,12 @@ fn storage() {
 #[test]
 fn the_service_selects_the_pods_of_dns_at_the_cluster_s_address() {
     let catalogue = Catalogue::builtin().unwrap();
-    let values = Values::new(IpAddr::from([172, 30, 0, 10]), "example.test", "coracle");
+    let values = Values::new(
+        IpAddr::from([172, 30, 0, 10]),
+        "example.test",
+        "coracle",
+        IpAddr::from([10, 0, 2, 2]),
+    );
     let objects = render(catalogue.get("dns").unwrap(), &values).unwrap();
     let find = |kind: &str| {
         objects
@@ -81,4 +91,7 @@ fn the_service_selects_the_pods_of_dns_at_the_cluster_s_address() {
         "{corefile}"
     );
     assert!(!corefile.contains("cluster.local"), "{corefile}");
+    // The host's names are not in the cluster's domain.
+    let names = "\n        10.0.2.2 host.coracle.internal host.docker.internal\n";
+    assert!(corefile.contains(names), "{corefile}");
 }

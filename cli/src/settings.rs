@@ -58,6 +58,8 @@ pub struct Settings {
     pub profile: MachineName,
     /// `$KUBECONFIG`, unparsed.
     pub kubeconfig: Option<OsString>,
+    /// The proxy of the environment.
+    pub proxy: ProxyVariables,
     /// How progress is shown.
     pub style: Style,
     /// Where to stop on purpose, for tests of the next start.
@@ -69,6 +71,39 @@ pub struct Settings {
     /// When the other end of this pipe is closed, machines that were started with these settings are
     /// deleted: how `coracle run` makes sure that its cluster goes when it does.
     pub tether: Option<Arc<PipeReader>>,
+}
+
+/// `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` as they were found, in either case; None when unset or
+/// empty. They may hold a password.
+#[derive(Clone, Default)]
+pub struct ProxyVariables {
+    /// For HTTP.
+    pub http: Option<String>,
+    /// For HTTPS.
+    pub https: Option<String>,
+    /// What is reached without a proxy.
+    pub exceptions: Option<String>,
+}
+
+impl ProxyVariables {
+    fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let either = |name: &str| {
+            let cases = [name.to_owned(), name.to_ascii_lowercase()];
+            let mut values = cases.iter().filter_map(|name| variable(name));
+            values.find(|value| !value.trim().is_empty())
+        };
+        Self {
+            http: either("HTTP_PROXY"),
+            https: either("HTTPS_PROXY"),
+            exceptions: either("NO_PROXY"),
+        }
+    }
+}
+
+impl std::fmt::Debug for ProxyVariables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProxyVariables").finish_non_exhaustive()
+    }
 }
 
 /// `CORACLE_FAULT=kill:STEP` or `interrupt:STEP`: what tests do to a command at a named step.
@@ -115,6 +150,7 @@ impl Settings {
             user_home,
             profile,
             kubeconfig: std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()),
+            proxy: ProxyVariables::read(|name| std::env::var(name).ok()),
             style: style(global.quiet, json_events),
             fault: fault(std::env::var("CORACLE_FAULT").ok().as_deref())?,
             clock_ahead: clock_ahead(std::env::var("CORACLE_TEST_CLOCK_OFFSET").ok().as_deref())?,
@@ -275,6 +311,26 @@ fn clock_ahead(text: Option<&str>) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_is_found_in_either_case_and_never_shown() {
+        let read = |variables: &[(&str, &str)]| {
+            ProxyVariables::read(|name| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let found = read(&[
+            ("HTTP_PROXY", "upper"),
+            ("http_proxy", "lower"),
+            ("HTTPS_PROXY", " "),
+            ("https_proxy", "secret"),
+        ]);
+        assert_eq!(found.http.as_deref(), Some("upper"));
+        assert_eq!(found.https.as_deref(), Some("secret"));
+        assert_eq!(found.exceptions, None);
+        assert!(!format!("{found:?}").contains("secret"));
+    }
 
     #[test]
     fn a_clock_is_ahead_by_seconds() {

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_kubeconfig::pki::{
-    Authority, Credentials, LeafRequest, PkiError, ServiceAccountKey, Usage, expiry, lifetime,
+    Authority, Credentials, LeafRequest, PkiError, ServiceAccountKey, Usage, certificates, expiry,
+    lifetime,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -297,4 +298,39 @@ fn openssl_accepts_certificates_and_the_service_account_key() {
     assert!(key.private_pem.starts_with("-----BEGIN PRIVATE KEY-----"));
     assert!(key.public_pem.starts_with("-----BEGIN PUBLIC KEY-----"));
     assert!(!format!("{key:?}").contains("PRIVATE"));
+}
+
+#[test]
+fn certificates_are_found_in_pem_among_other_things_and_in_der() {
+    let [one, two] = ["one", "two"].map(|name| Authority::generate(name, DAY).unwrap());
+    let der = |authority: &Authority| {
+        CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes()).unwrap()
+    };
+    let text = format!(
+        "# a remark\r\n{}{}{}",
+        one.certificate_pem().replace('\n', "\r\n"),
+        one.key_pem(),
+        two.certificate_pem()
+    );
+    let found = certificates(text.as_bytes()).unwrap();
+    let read = |pem: &String| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    assert_eq!(
+        found.iter().map(read).collect::<Vec<_>>(),
+        [der(&one), der(&two)]
+    );
+    assert!(found[0].ends_with("\n-----END CERTIFICATE-----\n"));
+    assert!(found[0].lines().all(|line| line.len() <= 64));
+    assert_eq!(certificates(&der(&one)).unwrap(), found[..1]);
+    let damaged = one.certificate_pem().replacen("MI", "AA", 1);
+    let short = &der(&one)[..100];
+    for wrong in [
+        b"".as_slice(),
+        b"hello",
+        one.key_pem().as_bytes(),
+        damaged.as_bytes(),
+        short,
+    ] {
+        let error = certificates(wrong).unwrap_err();
+        assert!(matches!(error, PkiError::Certificate { .. }), "{error:?}");
+    }
 }

@@ -182,6 +182,60 @@ fn more_than_one_node_is_refused_by_saying_so() {
 }
 
 #[test]
+fn what_the_host_cannot_give_is_refused_and_named() {
+    let coracle = Coracle::new();
+    let secret = "http://me:hidden-word@proxy:port";
+    let refused = coracle.run("start").env("https_proxy", secret).done();
+    let refused = refused
+        .fails(48, "CORACLE_PROXY_INVALID")
+        .says("HTTPS_PROXY");
+    assert!(!refused.stderr.contains("hidden-word"), "{refused}");
+    nothing_was_made(&coracle);
+
+    let certificate = coracle.home().join("certs/company.pem");
+    write(
+        &certificate,
+        "-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n",
+    );
+    let start = || coracle.run("start").done();
+    start()
+        .fails(18, "CORACLE_CERTIFICATE_INVALID")
+        .says("company.pem");
+    std::fs::remove_dir_all(coracle.home().join("certs")).unwrap();
+
+    for (file, reason) in [
+        ("usr/bin/tool", "/etc, /home, /opt"),
+        ("etc/kubernetes/pki/ca.crt", "certificates"),
+    ] {
+        write(coracle.home().join("files").join(file), "x");
+        start()
+            .fails(18, "CORACLE_FILES_INVALID")
+            .says(file)
+            .says(reason);
+        std::fs::remove_dir_all(coracle.home().join("files")).unwrap();
+    }
+    nothing_was_made(&coracle);
+}
+
+#[test]
+fn a_copy_to_a_pod_is_explained() {
+    let coracle = Coracle::new();
+    write(coracle.work().join("a.txt"), "x");
+    for command in [
+        "cp a.txt web-0:/tmp/a",
+        "cp a.txt shop/web-0:/tmp/a",
+        "cp web-0:/tmp/a .",
+    ] {
+        coracle
+            .run(command)
+            .done()
+            .fails(14, "CORACLE_USAGE")
+            .says("the pod")
+            .advises("coracle kubectl -- cp");
+    }
+}
+
+#[test]
 fn an_unknown_addon_is_refused() {
     let coracle = Coracle::new();
     let refused = coracle.run("start --addons dns,nosuch").done();

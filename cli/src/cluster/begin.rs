@@ -6,7 +6,7 @@ use super::steps::Step;
 use super::template::{self, Beginning};
 use super::{Cluster, boot, ready};
 use crate::error::{ErrorId, Result};
-use coracle_vm::{Driver as _, Origin, Saved, Saves, Template};
+use coracle_vm::{Origin, Saved, Saves, Template};
 use std::time::Instant;
 
 impl Run<'_> {
@@ -30,10 +30,9 @@ impl Run<'_> {
                 match baked {
                     Ok(template) => {
                         let cluster = Cluster::find(settings)?;
-                        cluster
-                            .driver()?
-                            .prepare(cluster.dir(), cluster.machine_spec())
-                            .await?;
+                        // As for any other clone of it.
+                        let clone = Beginning::Clone(Box::new(template.clone()));
+                        boot::prepare(&cluster, &clone, self.parcel).await?;
                         self.go_on_from(cluster, &template).await
                     }
                     Err(error) => {
@@ -113,7 +112,9 @@ impl Run<'_> {
         self.steps.begin(Step::Agent).await?;
         let deadline = Instant::now() + self.options.wait_limit;
         let identity = cluster.present_identity();
-        boot::agent(settings, &cluster, &identity, self.options.wait_limit).await?;
+        let (agent, has) =
+            boot::agent(settings, &cluster, &identity, self.options.wait_limit).await?;
+        self.give(&agent, &has).await?;
         self.steps.begin(Step::Api).await?;
         let client = cluster.api()?;
         ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await?;
@@ -133,7 +134,7 @@ impl Run<'_> {
     }
 
     async fn cold(&self, cluster: Cluster) -> Result<Cluster> {
-        boot::prepare(&cluster, &Beginning::Cold).await?;
+        boot::prepare(&cluster, &Beginning::Cold, self.parcel).await?;
         self.bring_up(&cluster, &Origin::Boot).await?;
         Ok(cluster)
     }
@@ -144,7 +145,9 @@ impl Run<'_> {
         let deadline = Instant::now() + self.options.wait_limit;
         // Made while the machine wakes up anyway.
         let client = cluster.own_api()?;
-        template::rekey(&self.app.settings, cluster, self.options.wait_limit).await?;
+        let (agent, has) =
+            template::rekey(&self.app.settings, cluster, self.options.wait_limit).await?;
+        self.give(&agent, &has).await?;
         ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await
     }
 }

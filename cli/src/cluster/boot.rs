@@ -1,5 +1,6 @@
 //! From a [`ClusterSpec`] to a booted machine whose agent answers.
 
+use super::given;
 use super::identity::{self, IdentityFiles};
 use super::record::{ClusterRecord, Endpoint};
 use super::spec::ClusterSpec;
@@ -10,6 +11,7 @@ use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_iso::images::Image;
 use coracle_protocol::client::AgentClient;
+use coracle_protocol::given::Parcel;
 use coracle_protocol::guest::{FORMAT, GuestConfig, GuestNetwork, KubernetesConfig};
 use coracle_protocol::{AGENT_PORT, API_PORT, SSH_PORT, seed};
 use coracle_vm::address;
@@ -25,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Host name and node name of every cluster.
 pub const NODE_NAME: &str = "coracle";
 /// The guest's address in QEMU's user network, and what is around it.
-const GUEST_NETWORK: GuestNetworkAddresses = GuestNetworkAddresses {
+pub const GUEST_NETWORK: GuestNetworkAddresses = GuestNetworkAddresses {
     guest: Ipv4Addr::new(10, 0, 2, 15),
     gateway: Ipv4Addr::new(10, 0, 2, 2),
     dns: Ipv4Addr::new(10, 0, 2, 3),
@@ -44,10 +46,14 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// How often the machine is looked at while its agent does not answer yet.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
 
-struct GuestNetworkAddresses {
-    guest: Ipv4Addr,
-    gateway: Ipv4Addr,
-    dns: Ipv4Addr,
+/// Addresses of one network.
+pub struct GuestNetworkAddresses {
+    /// The machine's.
+    pub guest: Ipv4Addr,
+    /// Where the machine reaches the host, and through it the world.
+    pub gateway: Ipv4Addr,
+    /// The name server.
+    pub dns: Ipv4Addr,
 }
 
 /// A free loopback address with the usual ports, or free ports on the only one.
@@ -180,12 +186,8 @@ pub fn own_ports(endpoint: &Endpoint) -> [(SocketAddr, u16); 2] {
     ]
 }
 
-/// Makes identity and disks, where they are missing; writes the seed anew.
-pub async fn prepare(cluster: &Cluster, beginning: &Beginning) -> Result<()> {
-    if let Beginning::Saved(_) = beginning {
-        // All of it is as it was.
-        return Ok(());
-    }
+/// Makes identity and disks, where they are missing; writes the seed anew, with what the host gives.
+pub async fn prepare(cluster: &Cluster, beginning: &Beginning, parcel: &Parcel) -> Result<()> {
     let (own, passing) = (cluster.identity_files(), cluster.passing_identity());
     let record = cluster.record();
     let make = |files: &IdentityFiles, shared| {
@@ -209,14 +211,28 @@ pub async fn prepare(cluster: &Cluster, beginning: &Beginning) -> Result<()> {
             shared.copy_shared_part(&passing)?;
             &own
         }
-        Beginning::Saved(_) => &own,
+        Beginning::Saved(_) => {
+            // All of it is as it was, but for what a boot from inside would be given.
+            if !given::is_in_seed(&cluster.dir().seed_disk(), parcel) {
+                write_seed(cluster, &own, parcel)?;
+            }
+            return Ok(());
+        }
     };
-    finish(cluster, boots_with).await
+    match beginning {
+        // All its clones would have it.
+        Beginning::Bake(..) => finish(cluster, boots_with, &Parcel::default()).await,
+        _ => finish(cluster, boots_with, parcel).await,
+    }
 }
 
 /// Makes identity and disks of a cluster that goes on from another one's moment, and answers to that
 /// one's identity at first.
-pub async fn prepare_copy(cluster: &Cluster, former: &IdentityFiles) -> Result<()> {
+pub async fn prepare_copy(
+    cluster: &Cluster,
+    former: &IdentityFiles,
+    parcel: &Parcel,
+) -> Result<()> {
     let own = cluster.identity_files();
     let record = cluster.record();
     own.make(
@@ -226,26 +242,27 @@ pub async fn prepare_copy(cluster: &Cluster, former: &IdentityFiles) -> Result<(
         Some(former),
     )?;
     former.copy_shared_part(&cluster.passing_identity())?;
-    finish(cluster, &own).await
+    finish(cluster, &own, parcel).await
 }
 
 /// Writes the seed with the identity that a boot would take, and makes the disks.
-async fn finish(cluster: &Cluster, boots_with: &IdentityFiles) -> Result<()> {
-    let seed = seed(cluster.record(), boots_with)?;
-    let path = cluster.dir().seed_disk();
-    coracle_vm::store::atomic::write(&path, &seed).context(ErrorId::Write, || {
-        format!("cannot write {}", path.display())
-    })?;
+async fn finish(cluster: &Cluster, boots_with: &IdentityFiles, parcel: &Parcel) -> Result<()> {
+    write_seed(cluster, boots_with, parcel)?;
     Ok(cluster
         .driver()?
         .prepare(cluster.dir(), cluster.machine_spec())
         .await?)
 }
 
-/// Settings and identity as a seed disk.
-pub fn seed(record: &ClusterRecord, files: &IdentityFiles) -> Result<Vec<u8>> {
-    seed::encode(&guest_config(record, files)?).context(ErrorId::Internal, || {
+/// Settings, identity and what the host gives as a seed disk.
+fn write_seed(cluster: &Cluster, files: &IdentityFiles, parcel: &Parcel) -> Result<()> {
+    let config = guest_config(cluster.record(), files)?;
+    let seed = seed::encode(&config, parcel).context(ErrorId::Internal, || {
         "cannot write the machine's settings".into()
+    })?;
+    let path = cluster.dir().seed_disk();
+    coracle_vm::store::atomic::write(&path, &seed).context(ErrorId::Write, || {
+        format!("cannot write {}", path.display())
     })
 }
 
@@ -312,33 +329,34 @@ pub async fn connect(
     }
 }
 
-/// As [`connect`]; then steps the machine's clock.
+/// As [`connect`]; then steps the machine's clock. The second is the digest of what the machine was given.
 pub async fn agent(
     settings: &Settings,
     cluster: &Cluster,
     identity: &IdentityFiles,
     limit: Duration,
-) -> Result<AgentClient> {
+) -> Result<(AgentClient, String)> {
     let agent = connect(cluster, identity, limit).await?;
-    agent.set_clock(settings.now()).await?;
-    Ok(agent)
+    let given = agent.set_clock(settings.now()).await?.given;
+    Ok((agent, given))
 }
 
 /// Gives a machine, reached by the identity that it answers to now, the cluster's own one, fresh random
-/// numbers and the time.
+/// numbers and the time. What comes back is as of [`agent`].
 pub async fn take_own_identity(
     settings: &Settings,
     cluster: &Cluster,
     present: &IdentityFiles,
     limit: Duration,
-) -> Result<()> {
+) -> Result<(AgentClient, String)> {
     let config = guest_config(cluster.record(), &cluster.identity_files())?;
     let seed = seed::encode_unpadded(&config).context(ErrorId::Internal, || {
         "cannot write the machine's identity".into()
     })?;
     let agent = connect(cluster, present, limit).await?;
     let entropy = identity::entropy()?;
-    Ok(agent.rekey(seed, entropy, settings.now()).await?)
+    let given = agent.rekey(seed, entropy, settings.now()).await?.given;
+    Ok((agent, given))
 }
 
 /// Whether the kernel of this boot panicked: as its panic device told the hypervisor, which stops it

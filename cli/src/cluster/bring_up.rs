@@ -1,6 +1,7 @@
 //! From a machine in whatever state to a cluster that is ready.
 
 use super::boot;
+use super::given;
 use super::spec::{StartOptions, Wait};
 use super::steps::{Step, Steps};
 use super::{Cluster, ready};
@@ -8,6 +9,7 @@ use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use coracle_addons::{Addon, AddonObserver, Catalogue, ObjectName, Values};
 use coracle_protocol::client::AgentClient;
+use coracle_protocol::given::Parcel;
 use coracle_vm::{MachineLock, Origin};
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,8 @@ pub struct Run<'a> {
     pub steps: &'a Steps<'a>,
     /// What to wait for, and how long.
     pub options: &'a StartOptions,
+    /// What the host gives the machine.
+    pub parcel: &'a Parcel,
 }
 
 impl Run<'_> {
@@ -57,18 +61,27 @@ impl Run<'_> {
         boot::power_on(self.app, cluster, origin).await?;
         self.steps.begin(Step::Agent).await?;
         let identity = cluster.present_identity();
-        let agent = boot::agent(
+        let (agent, has) = boot::agent(
             &self.app.settings,
             cluster,
             &identity,
             self.options.wait_limit,
         )
         .await?;
+        // A machine that becomes a template is given nothing.
+        if !cluster.passing_identity().exists() {
+            self.give(&agent, &has).await?;
+        }
         tokio::select! {
             done = self.wait(cluster, &agent, deadline) => done?,
             error = boot::machine_ends(cluster) => return Err(error),
         }
         Ok(agent)
+    }
+
+    /// Gives the machine what it does not have already.
+    pub async fn give(&self, agent: &AgentClient, has: &str) -> Result<()> {
+        given::give(agent, has, self.parcel, &self.app.progress).await
     }
 
     /// From an agent that answers to a cluster in which a pod can be used.
@@ -91,7 +104,12 @@ impl Run<'_> {
         let addons: Vec<&Addon> = catalogue
             .in_order(names)
             .map_err(|error| addon_not_found(&error))?;
-        let values = Values::new(spec.dns_address().into(), &spec.dns_domain, boot::NODE_NAME);
+        let values = Values::new(
+            spec.dns_address().into(),
+            &spec.dns_domain,
+            boot::NODE_NAME,
+            boot::GUEST_NETWORK.gateway.into(),
+        );
         let observer = Shown(steps);
         for addon in &addons {
             if cluster.record().applied_addons.get(&addon.name) == Some(&addon.version) {

@@ -10,7 +10,9 @@ use super::draft::Draft;
 use super::record::Carried;
 use super::spec::StartOptions;
 use super::start::{Outcome, start};
-use super::{Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, kubeconfig, lock, store, template};
+use super::{
+    Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, given, kubeconfig, lock, store, template,
+};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
@@ -76,6 +78,7 @@ pub async fn clone(app: &App, source: &Cluster, keep_context: bool) -> Result<Ou
         return Err(StoreError::Exists { existing }.into());
     }
     kubeconfig::check_name(settings, None)?;
+    let parcel = given::gather(settings, &source.record().spec)?;
     {
         let source_name = source.dir().name();
         let _source = lock(settings, source_name, "coracle clone", LOCK_LIMIT).await?;
@@ -92,7 +95,7 @@ pub async fn clone(app: &App, source: &Cluster, keep_context: bool) -> Result<Ou
         // From here on the new machine is there; without what was captured it boots the same disk.
         let draft = Draft::copy_of(settings, source, &disk)?;
         let cluster = draft.create(settings, &held).await?;
-        boot::prepare_copy(&cluster, &source.identity_files()).await?;
+        boot::prepare_copy(&cluster, &source.identity_files(), &parcel).await?;
         Saves::new(cluster.dir()).publish(saving, saved, cluster.machine_spec())?;
     }
     drop(held);

@@ -20,6 +20,7 @@ mod bring_up;
 pub mod capture;
 pub mod delete;
 mod draft;
+mod given;
 pub mod hibernate;
 mod identity;
 pub mod image;

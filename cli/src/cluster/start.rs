@@ -16,7 +16,7 @@ use super::draft::{COMMAND, Draft, verify_image};
 use super::spec::{ClusterSpec, LEAST_DISK_MIB, LEAST_MEMORY_MIB, StartOptions};
 use super::steps::{Step, Steps};
 use super::template::{self, Beginning};
-use super::{Cluster, boot, hibernate, host_resources, image, kubeconfig, store};
+use super::{Cluster, boot, given, hibernate, host_resources, image, kubeconfig, store};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
@@ -57,6 +57,15 @@ enum Plan {
     Existing(Box<Cluster>),
 }
 
+impl Plan {
+    fn spec(&self) -> &ClusterSpec {
+        match self {
+            Self::New(spec, _) => spec,
+            Self::Existing(cluster) => &cluster.record().spec,
+        }
+    }
+}
+
 /// Starts the cluster of the current profile. `asked` is what was asked for this time, `kept`
 /// what holds for new clusters beyond that.
 pub async fn start(
@@ -81,6 +90,9 @@ pub async fn start(
         }
     }
 
+    let spec = plan.spec().clone();
+    let parcel = given::gather(settings, &spec)?;
+
     steps.begin(Step::Check).await?;
     let lock = super::lock(settings, &settings.profile, COMMAND, options.wait_limit).await?;
     store(settings).sweep().await?;
@@ -88,6 +100,13 @@ pub async fn start(
     // Another start may have made or changed it while this one waited.
     let plan = self::plan(settings, asked, kept).await?;
     kubeconfig::check_editable(settings).await?;
+    let parcel = match *plan.spec() == spec {
+        true => parcel,
+        false => given::gather(settings, plan.spec())?,
+    };
+    if let Some(said) = given::said_of_proxy(&parcel) {
+        app.progress.info(&said);
+    }
     match &plan {
         Plan::New(spec, cautions) => {
             kubeconfig::check_name(settings, None)?;
@@ -116,7 +135,7 @@ pub async fn start(
         }
     };
     if cluster.state().await? == MachineState::Off {
-        boot::prepare(&cluster, &beginning).await?;
+        boot::prepare(&cluster, &beginning, &parcel).await?;
     } else if cluster.passing_identity().exists() {
         // A start was cut off before the machine had its own identity. It takes that now, however far
         // it is: nothing else can be asked with the passing one.
@@ -128,6 +147,7 @@ pub async fn start(
         lock: &lock,
         steps: &steps,
         options,
+        parcel: &parcel,
     };
     let cluster = Box::pin(run.begin(cluster, beginning)).await?;
     if cluster.passing_identity().exists() {

@@ -195,11 +195,16 @@ pub async fn bake(
 }
 
 /// Gives a machine that answers to the passing identity its own. Nobody else knows the machine by
-/// then: its ports were never told.
-pub async fn rekey(settings: &Settings, cluster: &Cluster, limit: Duration) -> Result<()> {
+/// then: its ports were never told. What comes back is as of [`boot::agent`].
+pub async fn rekey(
+    settings: &Settings,
+    cluster: &Cluster,
+    limit: Duration,
+) -> Result<(AgentClient, String)> {
     let passing = cluster.passing_identity();
-    boot::take_own_identity(settings, cluster, &passing, limit).await?;
-    passing.remove()
+    let taken = boot::take_own_identity(settings, cluster, &passing, limit).await?;
+    passing.remove()?;
+    Ok(taken)
 }
 
 /// Gives a machine that runs its own identity, unless it took it without anybody noticing: a start
@@ -222,7 +227,7 @@ pub async fn settle_identity(
     match rekey(settings, cluster, limit).await {
         // It may have been slow and not somebody else.
         Err(_) if answers_to_own(limit).await => cluster.passing_identity().remove(),
-        done => done,
+        done => done.map(drop),
     }
 }
 

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 /// Copy files and folders to and from the machine
 ///
 /// A path inside the machine has a colon in front: `coracle cp app.tar :/home/coracle/` copies
-/// into it, `coracle cp :/var/log ./logs` out of it.
+/// into it, `coracle cp :/var/log ./logs` out of it. Pods have files of their own: those are copied
+/// with `coracle kubectl -- cp`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to copy
@@ -48,6 +49,11 @@ fn places(source: &str, target: &str, profile: &str) -> Result<(Place, Place)> {
         let (machine, path) = text.split_once(':')?;
         (machine.is_empty() || machine == profile || machine == "coracle").then(|| path.to_owned())
     };
+    for text in [source, target] {
+        if guest(text).is_none() && is_like_a_pods(text) {
+            return Err(of_a_pod(text));
+        }
+    }
     let (source, target) = match (guest(source), guest(target)) {
         (Some(from), Some(to)) => (Place::Guest(from), Place::Guest(to)),
         (Some(from), None) => (Place::Guest(from), Place::Host(target.into())),
@@ -69,6 +75,40 @@ fn places(source: &str, target: &str, profile: &str) -> Result<(Place, Place)> {
         }
     }
     Ok((source, target))
+}
+
+/// Whether a path is one that `kubectl cp` takes: `POD:/PATH` or `NAMESPACE/POD:/PATH`, and not the path of
+/// something on this host.
+fn is_like_a_pods(text: &str) -> bool {
+    let Some((place, path)) = text.split_once(':') else {
+        return false;
+    };
+    let is_name = |name: &str| {
+        // A single letter is a drive.
+        name.len() > 1
+            && !name.starts_with(['.', '-'])
+            && name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c))
+    };
+    let names: Vec<&str> = place.split('/').collect();
+    path.starts_with('/')
+        && names.len() <= 2
+        && names.into_iter().all(is_name)
+        && !Path::new(text).exists()
+        && !Path::new(&format!("{place}:")).exists()
+}
+
+fn of_a_pod(text: &str) -> Error {
+    let place = text.split(':').next().unwrap_or_default();
+    Error::new(
+        ErrorId::Usage,
+        format!("{text:?} is a path of the pod {place:?}, and this copies to and from the machine"),
+    )
+    .help(
+        "for pods there is `coracle kubectl -- cp SOURCE NAMESPACE/POD:/PATH` (their image needs tar); \
+         for another cluster's machine, name that with -p and write :/PATH",
+    )
 }
 
 async fn put(app: &App, source: &Path, target: &str) -> Result<()> {
@@ -218,5 +258,35 @@ mod tests {
             places("a.txt", ":tmp/a", "dev").unwrap_err().exit_code(),
             14
         );
+    }
+
+    #[test]
+    fn a_path_of_a_pod_is_explained() {
+        for (source, target) in [
+            ("a.txt", "web-0:/tmp/a"),
+            ("a.txt", "shop/web-0:/tmp/a"),
+            ("shop/web-0:/tmp/a", "a.txt"),
+            (":/tmp/a", "web-0:/tmp/a"),
+        ] {
+            let error = places(source, target, "dev").unwrap_err();
+            assert_eq!(error.exit_code(), 14);
+            let told = error.render("dev");
+            assert!(told.contains("kubectl -- cp"), "{told}");
+            assert!(told.contains("web-0"), "{told}");
+        }
+        for (source, target) in [
+            ("dev:/tmp/a", "a.txt"),
+            ("C:/a.txt", ":/tmp/a"),
+            ("./odd:/a", ":/tmp/a"),
+            ("a:b", ":/tmp/a"),
+            ("A/B/c:/d", ":/tmp/a"),
+        ] {
+            places(source, target, "dev").unwrap();
+        }
+        // A folder of this host whose name ends with a colon.
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("web:");
+        std::fs::create_dir(&odd).unwrap();
+        assert!(!is_like_a_pods(&format!("{}/a", odd.display())));
     }
 }

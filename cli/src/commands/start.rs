@@ -14,6 +14,9 @@ use std::path::PathBuf;
 /// Ends when the cluster is ready and kubectl's current context is it. On a running cluster it
 /// changes nothing. Flags win over CORACLE_* variables, those over a cluster file, that over
 /// `coracle config`.
+///
+/// The machine fetches images by way of HTTP_PROXY, HTTPS_PROXY and NO_PROXY, trusts the certificates in
+/// the state folder's certs/, and has the files of its files/. Each start takes what there is then.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -67,6 +67,10 @@ table! {
         "repair it (`kubectl config view` shows what is wrong), or set KUBECONFIG to another file";
     ConfigInvalid = "CONFIG_INVALID", 18, "A settings file or cluster file is not valid.",
         "correct the line that is named above";
+    CertificateInvalid = "CERTIFICATE_INVALID", 18, "A file in the folder of certificates to trust is not one.",
+        "replace the file that is named above, or take it out of the folder";
+    FilesInvalid = "FILES_INVALID", 18, "A file for all machines cannot be read, or has no place in one.",
+        "take what is named above out of the folder";
     HostMemory = "HOST_MEMORY", 23, "Too little memory asked for, or more than the host has.",
         "choose another size, for example `coracle start -p {profile} --memory 4g`";
     HostStorage = "HOST_STORAGE", 26, "The host's disk has too little space.",
@@ -85,6 +89,8 @@ table! {
         "`coracle start -p {profile}` makes it; `coracle list` shows those there are";
     MachineBroken = "MACHINE_BROKEN", 38, "The machine's record is damaged.",
         "`coracle delete -p {profile}` removes it; then start again";
+    ProxyInvalid = "PROXY_INVALID", 48, "A proxy of the environment cannot be used.",
+        "write it like http://HOST:PORT, or unset it";
     Driver = "DRIVER", 50, "The hypervisor failed.",
         "`coracle doctor` checks the host";
     DriverUnknown = "DRIVER_UNKNOWN", 54, "There is no driver of this name.",

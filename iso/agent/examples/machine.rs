@@ -18,6 +18,7 @@
 
 use coracle_protocol::api::{ComponentState, ExecStart, PowerAction};
 use coracle_protocol::client::{AgentClient, AgentCredentials, AgentEndpoint};
+use coracle_protocol::given::Parcel;
 use coracle_protocol::guest::{
     AgentIdentity, ClusterIdentity, FORMAT, GuestConfig, GuestNetwork, KubernetesConfig,
     SshIdentity,
@@ -115,7 +116,10 @@ fn write_seed(folder: &Path) -> Outcome<()> {
         }),
         written_at_millis: u64::try_from(now.as_millis())?,
     };
-    fs::write(folder.join("seed.img"), seed::encode(&config)?)?;
+    fs::write(
+        folder.join("seed.img"),
+        seed::encode(&config, &Parcel::default())?,
+    )?;
     fs::write(folder.join("agent-ca.pem"), agents.pem)?;
     fs::write(folder.join("host.pem"), host.0)?;
     fs::write(folder.join("host.key"), host.1)?;

@@ -13,6 +13,7 @@ mod tls;
 pub use tls::{Callers, Identity, IdentityError};
 
 use crate::children::Children;
+use crate::given::Receiver;
 use crate::logs::Logs;
 use crate::power::Power;
 use crate::rekey::Rekey;
@@ -49,6 +50,8 @@ pub struct Agent {
     pub power: Power,
     /// The way to another identity.
     pub rekey: Rekey,
+    /// What takes what the host gives beyond identity.
+    pub given: Arc<Receiver>,
     /// What looks after disk and certificates.
     pub upkeep: Upkeep,
     /// The connections to this API.

@@ -8,6 +8,7 @@ use crate::accounts;
 use crate::api::{self, Agent, Identity};
 use crate::children::Children;
 use crate::disks::{self, Content, Disk};
+use crate::given::Receiver;
 use crate::kernel;
 use crate::logs::{self, Logs};
 use crate::mounts;
@@ -24,6 +25,7 @@ use crate::sshd;
 use crate::supervise::Supervisor;
 use crate::table::{self, Table};
 use crate::upkeep::{Certificates, Upkeep};
+use coracle_protocol::given::Given;
 use coracle_protocol::guest::{GuestConfig, SshIdentity};
 use coracle_protocol::{AGENT_PORT, GUEST_USER, SSH_PORT, seed};
 use nix::sys::resource::{Resource, setrlimit};
@@ -138,7 +140,8 @@ pub fn run() -> Result<Infallible, BootError> {
         Ok(complaint) => kernel::complain(&complaint),
         Err(error) => kernel::complain(&format!("cannot run modprobe: {error}")),
     }
-    let (config, disks) = settings_and_disks()?;
+    let (seed, disks) = seed_and_disks()?;
+    let config = seed.config;
     advance_clock(config.written_at_millis);
     let data = one(&disks, Content::Data).or_else(|| one(&disks, Content::Blank));
     let data = data.ok_or_else(|| missing("data disk", &disks))?;
@@ -159,6 +162,13 @@ pub fn run() -> Result<Infallible, BootError> {
     for complaint in processors::join_all(Path::new("/sys")) {
         kernel::complain(&format!("letting all processors join: {complaint}"));
     }
+    let given = Receiver::new("/", &config.hostname, &config.network);
+    if let Err(error) = given.take(seed.given, seed.files) {
+        // The host sees that it was not taken, gives it again, and says why that fails.
+        kernel::complain(&format!(
+            "not all that the host gives is in its place: {error}"
+        ));
+    }
     place_machine_files(&config)?;
     let values = render::values(&config).map_err(|source| table::TableError::Render {
         name: "settings".into(),
@@ -173,12 +183,13 @@ pub fn run() -> Result<Infallible, BootError> {
         .enable_all()
         .build()
         .map_err(step("cannot start the runtime"))?;
-    runtime.block_on(serve(config, components))
+    runtime.block_on(serve(config, components, given))
 }
 
 async fn serve(
     config: GuestConfig,
     components: Vec<table::Component>,
+    given: Receiver,
 ) -> Result<Infallible, BootError> {
     let children = Children::start(true).map_err(step("cannot watch for signals"))?;
     let logs = Arc::new(Logs::new(LOGS.into(), logs::LIMIT));
@@ -199,7 +210,9 @@ async fn serve(
         None => None,
     };
     let probe = Probe::new(children.clone(), PKI.into());
-    let supervisor = Arc::new(Supervisor::start(components, &children, &logs, &probe));
+    let outward = given.environment();
+    let supervisor = Supervisor::start(components, &children, &logs, &probe, outward);
+    let supervisor = Arc::new(supervisor);
     let identity = Identity::new(&config.agent)?;
     let certificates = config.kubernetes.as_ref().map(|_| Certificates {
         folder: PKI.into(),
@@ -222,6 +235,7 @@ async fn serve(
             signer,
             pki: PKI.into(),
         },
+        given: Arc::new(given),
         upkeep,
         callers: api::Callers::default(),
     });
@@ -242,15 +256,28 @@ async fn serve(
     ))
 }
 
-fn settings_and_disks() -> Result<(GuestConfig, Vec<Disk>), BootError> {
+/// What the seed disk holds.
+struct Seed {
+    config: GuestConfig,
+    given: Given,
+    /// Stands at the files that are given.
+    files: File,
+}
+
+fn seed_and_disks() -> Result<(Seed, Vec<Disk>), BootError> {
     let mut disks = Vec::new();
     let seed = kernel::wait_for(DISKS, || {
         disks = disks::find(Path::new("/sys/block"), Path::new("/dev")).unwrap_or_default();
         one(&disks, Content::Seed).cloned()
     });
     let seed = seed.ok_or_else(|| missing("seed disk", &disks))?;
-    let file = File::open(&seed.device).map_err(step("cannot open the seed disk"))?;
-    Ok((seed::decode(file)?, disks))
+    let mut files = File::open(&seed.device).map_err(step("cannot open the seed disk"))?;
+    let seed = Seed {
+        config: seed::decode(&mut files)?,
+        given: seed::decode_given(&mut files)?,
+        files,
+    };
+    Ok((seed, disks))
 }
 
 fn one(disks: &[Disk], content: Content) -> Option<&Disk> {
@@ -290,15 +317,6 @@ fn place_machine_files(config: &GuestConfig) -> Result<(), BootError> {
     let name = &config.hostname;
     nix::unistd::sethostname(name).map_err(|error| step("cannot set the name")(error.into()))?;
     put("/etc/hostname", &format!("{name}\n"), Access::PUBLIC)?;
-    // The machine's own line is added; what its user wrote stays.
-    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-    let named = hosts
-        .lines()
-        .any(|line| line.split_whitespace().skip(1).any(|one| one == name));
-    if !named {
-        let hosts = format!("{}\n{} {name}\n", hosts.trim_end(), config.network.address);
-        put("/etc/hosts", &hosts, Access::PUBLIC)?;
-    }
     let servers: Vec<String> = config
         .network
         .dns

@@ -17,6 +17,7 @@
 //!   [`network`], [`processors`] are its steps;
 //! - [`children`] is the one place that starts and reaps processes: PID 1 inherits orphans, so
 //!   nothing else may wait for a child;
+//! - [`given`] places what the host gives beyond that: a proxy, authorities, names, files;
 //! - [`api`] answers the host, and works as well in a process that is not PID 1, which is how
 //!   the tests run it.
 
@@ -26,6 +27,7 @@ pub mod boot;
 pub mod children;
 pub mod cri;
 pub mod disks;
+pub mod given;
 pub mod images;
 pub mod kernel;
 pub mod logs;

@@ -78,6 +78,23 @@ fn put(path: &Path, content: &[u8], access: Access, durable: bool) -> io::Result
     write().map_err(named)
 }
 
+/// Puts a symbolic link in the place of whatever file is there.
+pub fn link(path: &Path, target: &Path) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let beside = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
+    remove(&beside)?;
+    std::os::unix::fs::symlink(target, &beside)?;
+    fs::rename(&beside, path)
+}
+
+/// Removes a file; one that is not there is no error.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
 /// Makes a folder, and those above it, and sets its mode.
 pub fn folder(path: &Path, mode: u32) -> io::Result<()> {
     fs::create_dir_all(path)?;

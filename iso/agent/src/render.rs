@@ -71,6 +71,8 @@ pub fn values(config: &GuestConfig) -> Result<Values, RenderError> {
     let mut set = |name: &str, value: String| values.insert(name.to_owned(), value);
     set("hostname", config.hostname.clone());
     set("address", config.network.address.to_string());
+    // Where the host is.
+    set("gateway", config.network.gateway.to_string());
     if let Some(kubernetes) = &config.kubernetes {
         let (network, prefix) = cidr("pod_cidr", &kubernetes.pod_cidr)?;
         cidr("service_cidr", &kubernetes.service_cidr)?;

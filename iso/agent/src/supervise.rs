@@ -15,6 +15,7 @@
 //! All tasks write one table of states, which everybody else watches.
 
 use crate::children::{Child, Children, Exit};
+use crate::given::Environment;
 use crate::kernel;
 use crate::logs::{Log, Logs};
 use crate::readiness::Probe;
@@ -51,6 +52,14 @@ pub enum RestartError {
     /// It could not be started.
     #[error("{0}")]
     Failed(String),
+    /// It was started anew, and was not ready in time.
+    #[error("{name} was restarted and is not ready after {limit:?}")]
+    NotReady {
+        /// Which.
+        name: String,
+        /// How long was waited.
+        limit: Duration,
+    },
     /// The machine is stopping.
     #[error("the machine is stopping")]
     Stopping,
@@ -73,6 +82,7 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Handle {
     name: String,
+    outward: bool,
     stop_order: u32,
     orders: mpsc::Sender<Order>,
 }
@@ -84,17 +94,20 @@ struct Shared {
     logs: Arc<Logs>,
     probe: Probe,
     path: &'static str,
+    outward: Environment,
     table: watch::Sender<Vec<api::Component>>,
 }
 
 impl Supervisor {
-    /// Starts all components, each as soon as those before it are ready.
+    /// Starts all components, each as soon as those before it are ready. Those that reach outward have
+    /// what is in `outward` when they start.
     #[must_use]
     pub fn start(
         components: Vec<Component>,
         children: &Children,
         logs: &Arc<Logs>,
         probe: &Probe,
+        outward: &Environment,
     ) -> Self {
         let states = components.iter().map(|component| api::Component {
             name: component.row.name.clone(),
@@ -107,6 +120,7 @@ impl Supervisor {
             logs: Arc::clone(logs),
             probe: probe.clone(),
             path: crate::boot::PATH,
+            outward: outward.clone(),
             table: table.clone(),
         };
         let rows = components
@@ -116,6 +130,7 @@ impl Supervisor {
                 let (orders, receiver) = mpsc::channel(4);
                 let handle = Handle {
                     name: component.row.name.clone(),
+                    outward: component.row.outward,
                     stop_order: component.row.stop_order,
                     orders,
                 };
@@ -153,6 +168,30 @@ impl Supervisor {
             .await
             .map_err(stopping)?
             .map_err(RestartError::Failed)
+    }
+
+    /// Restarts those that reach outward; returns when each is ready with its new process.
+    pub async fn restart_outward(&self, limit: Duration) -> Result<(), RestartError> {
+        for row in self.rows.iter().filter(|row| row.outward) {
+            let mut table = self.watch();
+            let is = |one: &api::Component| one.name == row.name;
+            let pid_of =
+                |table: &Vec<api::Component>| table.iter().find(|one| is(one)).map(|one| one.pid);
+            let before = pid_of(&table.borrow_and_update());
+            self.restart(&row.name).await?;
+            let is_new = |table: &Vec<api::Component>| {
+                let mut rows = table.iter();
+                rows.any(|one| {
+                    is(one) && one.state() == ComponentState::Ready && Some(one.pid) != before
+                })
+            };
+            let ready = tokio::time::timeout(limit, table.wait_for(is_new)).await;
+            if !matches!(ready, Ok(Ok(_))) {
+                let name = row.name.clone();
+                return Err(RestartError::NotReady { name, limit });
+            }
+        }
+        Ok(())
     }
 
     /// Stops one as it stands (SIGSTOP), and returns when not one of its threads runs: that takes a moment,
@@ -354,7 +393,11 @@ impl Task {
             .args(&self.component.command[1..])
             .env_clear()
             .env("PATH", self.shared.path)
-            .env("HOME", "/root")
+            .env("HOME", "/root");
+        if row.outward {
+            command.envs(self.shared.outward.variables());
+        }
+        command
             .envs(&row.environment)
             .current_dir("/")
             .stdin(Stdio::null())

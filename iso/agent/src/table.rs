@@ -74,6 +74,10 @@ pub struct ComponentRow {
     /// Environment besides PATH.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// It fetches from outside of the machine: it has the host's proxy in its environment, and starts
+    /// anew when that or the authorities to trust change ([`crate::given`]).
+    #[serde(default)]
+    pub outward: bool,
     /// By how many milliseconds its timers may be late, so that the kernel serves several at once.
     /// Its children have the same.
     #[serde(default)]
@@ -351,5 +355,8 @@ mod tests {
             .map(|row| row.name.as_str())
             .collect();
         assert!(names.contains(&"kube-apiserver"));
+        let outward = table.components.iter().filter(|row| row.outward);
+        let outward: Vec<&str> = outward.map(|row| row.name.as_str()).collect();
+        assert!(outward.contains(&"containerd"), "{outward:?}");
     }
 }

@@ -24,8 +24,9 @@ pub use transfer::{ByteReader, LogLines};
 
 use crate::api::{
     ComponentState, InfoReply, InfoRequest, ListComponentsRequest, PowerAction, PowerRequest,
-    Readiness, RekeyRequest, RestartComponentRequest, SetClockRequest, SyncRequest,
-    WatchReadinessRequest, components_client::ComponentsClient, machine_client::MachineClient,
+    Readiness, RekeyReply, RekeyRequest, RestartComponentRequest, SetClockReply, SetClockRequest,
+    SyncRequest, WatchReadinessRequest, components_client::ComponentsClient,
+    machine_client::MachineClient,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tonic::transport::Channel;
@@ -166,32 +167,31 @@ impl AgentClient {
         }
     }
 
-    /// Steps the guest's clock to `now`; returns host minus guest in milliseconds.
-    pub async fn set_clock(&self, now: SystemTime) -> Result<i64, AgentError> {
+    /// Steps the guest's clock to `now`. The reply says by how much, and what the machine was given.
+    pub async fn set_clock(&self, now: SystemTime) -> Result<SetClockReply, AgentError> {
         let unix_millis = unix_millis(now);
         let reply = self
             .machine()
             .set_clock(SetClockRequest { unix_millis })
             .await?;
-        Ok(reply.into_inner().stepped_millis)
+        Ok(reply.into_inner())
     }
 
     /// Gives the machine another identity, a clock and fresh random numbers; see `Machine.Rekey`.
     /// `seed` is a seed disk, `entropy` random bytes of the host. This connection stays; the next
-    /// one needs the credentials of the new identity.
+    /// one needs the credentials of the new identity. The reply says what the machine was given.
     pub async fn rekey(
         &self,
         seed: Vec<u8>,
         entropy: Vec<u8>,
         now: SystemTime,
-    ) -> Result<(), AgentError> {
+    ) -> Result<RekeyReply, AgentError> {
         let request = RekeyRequest {
             seed,
             entropy,
             unix_millis: unix_millis(now),
         };
-        self.machine().rekey(request).await?;
-        Ok(())
+        Ok(self.machine().rekey(request).await?.into_inner())
     }
 
     /// Writes all file systems of the data disk to it.

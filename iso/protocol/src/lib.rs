@@ -4,11 +4,13 @@
 //! drift apart:
 //!
 //! - [`seed`]: a small read-only disk that the guest reads once, when it boots. It carries a
-//!   [`guest::GuestConfig`]: settings and identity.
+//!   [`guest::GuestConfig`]: settings and identity; and, where there is something, [`given`]: what
+//!   the host gives beyond that.
 //! - the control API ([`api`], from `proto/agent.proto`): gRPC over mutual TLS on TCP port
 //!   [`AGENT_PORT`]. [`client`] is the host's end.
 
 pub mod client;
+pub mod given;
 pub mod guest;
 pub mod seed;
 

@@ -10,9 +10,11 @@ use super::{BuildError, BuildOptions, buildroot};
 use std::fs;
 use std::path::Path;
 
-/// Where upstream's CA certificates are and the one file that programs read.
+/// Where upstream's CA certificates are, the one file that they become, and the link to it that programs
+/// read: a machine that trusts others too has a file of its own in its place.
 const AUTHORITIES: &str = "usr/share/ca-certificates/mozilla/";
-const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
+const BUNDLE: &str = "usr/share/ca-certificates/ca-certificates.crt";
+const BUNDLE_LINK: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// Debian's part: packages unpacked and trimmed, with the links and files that installing them
 /// would have made.
@@ -37,6 +39,7 @@ pub(crate) fn userland(
         return Err(work.wrong("the package ca-certificates has no certificates"));
     }
     tree.file(BUNDLE, bundle, 0o644);
+    tree.link(BUNDLE_LINK, &format!("/{BUNDLE}"));
     tree.retain(|path| !path.starts_with(AUTHORITIES));
     for line in profile_lines(&options.profile("folders.txt"))? {
         tree.folder(&line);

@@ -7,8 +7,15 @@ mod service_account;
 pub use authority::{Authority, Credentials, LeafRequest, Usage};
 pub use service_account::ServiceAccountKey;
 
+use base64::Engine as _;
 use time::OffsetDateTime;
-use x509_parser::pem::parse_x509_pem;
+use x509_parser::parse_x509_certificate;
+use x509_parser::pem::{Pem, parse_x509_pem};
+
+/// How a certificate in DER begins: a sequence with a length of two bytes.
+const DER_SEQUENCE: &[u8] = &[0x30, 0x82];
+/// Characters in a line of PEM (RFC 7468).
+const PEM_LINE: usize = 64;
 
 /// What went wrong while a certificate or a key was made or read.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +90,47 @@ pub fn lifetime(certificate_pem: &str) -> Result<Lifetime, PkiError> {
 /// [`PkiError::Certificate`] when the text holds no certificate.
 pub fn expiry(certificate_pem: &str) -> Result<OffsetDateTime, PkiError> {
     Ok(lifetime(certificate_pem)?.not_after)
+}
+
+/// The certificates in the bytes of a file, which is PEM with anything else around them, or one in DER.
+/// Each comes as PEM of its own, without what stood around it, and ends with a newline.
+///
+/// # Errors
+/// [`PkiError::Certificate`] when there is none, or one cannot be read.
+pub fn certificates(bytes: &[u8]) -> Result<Vec<String>, PkiError> {
+    let mut found = Vec::new();
+    for block in Pem::iter_from_buffer(bytes) {
+        let block = block.map_err(unreadable)?;
+        // OpenSSL's name for one with remarks on trust is left out: others do not read it.
+        if block.label == "CERTIFICATE" {
+            found.push(certificate_pem(&block.contents)?);
+        }
+    }
+    match found.is_empty() {
+        false => Ok(found),
+        true if bytes.starts_with(DER_SEQUENCE) => Ok(vec![certificate_pem(bytes)?]),
+        true => Err(unreadable(
+            "it holds no block that begins with BEGIN CERTIFICATE",
+        )),
+    }
+}
+
+fn certificate_pem(der: &[u8]) -> Result<String, PkiError> {
+    let (rest, _) = parse_x509_certificate(der).map_err(unreadable)?;
+    if !rest.is_empty() {
+        return Err(unreadable("there is something behind the certificate"));
+    }
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(PEM_LINE));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = more;
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    Ok(pem)
 }
 
 /// Wraps an error of the X.509 parser.

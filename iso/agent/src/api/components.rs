@@ -25,7 +25,9 @@ impl Service for Components {
         let restarted = self.0.supervisor.restart(&request.into_inner().name).await;
         restarted.map_err(|error| match error {
             RestartError::Unknown(_) => Status::not_found(error.to_string()),
-            RestartError::Failed(_) => Status::internal(error.to_string()),
+            RestartError::Failed(_) | RestartError::NotReady { .. } => {
+                Status::internal(error.to_string())
+            }
             RestartError::Stopping => Status::failed_precondition(error.to_string()),
         })?;
         Ok(Response::new(RestartComponentReply {}))

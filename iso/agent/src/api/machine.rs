@@ -2,11 +2,15 @@
 
 use super::{Agent, Replies};
 use crate::kernel;
+use bytes::Bytes;
+use coracle_protocol::api::give_request::Request as Giving;
 use coracle_protocol::api::machine_server::Machine as Service;
 use coracle_protocol::api::{
-    InfoReply, InfoRequest, PowerAction, PowerReply, PowerRequest, Readiness, RekeyReply,
-    RekeyRequest, SetClockReply, SetClockRequest, SyncReply, SyncRequest, WatchReadinessRequest,
+    GiveReply, GiveRequest, InfoReply, InfoRequest, PowerAction, PowerReply, PowerRequest,
+    Readiness, RekeyReply, RekeyRequest, SetClockReply, SetClockRequest, SyncReply, SyncRequest,
+    WatchReadinessRequest,
 };
+use coracle_protocol::given::Given;
 use coracle_protocol::seed;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
@@ -16,7 +20,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
-use tonic::{Request, Response, Status};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+use tonic::{Request, Response, Status, Streaming};
+
+/// How long what was restarted may take to be ready.
+const READY: Duration = Duration::from_secs(120);
 
 pub(super) struct Machine {
     agent: Arc<Agent>,
@@ -83,7 +91,10 @@ impl Service for Machine {
         let before = clock_millis();
         self.step_clock(wanted)?;
         let stepped_millis = wanted.cast_signed() - before.cast_signed();
-        Ok(Response::new(SetClockReply { stepped_millis }))
+        Ok(Response::new(SetClockReply {
+            stepped_millis,
+            given: self.agent.given.digest(),
+        }))
     }
 
     async fn rekey(&self, request: Request<RekeyRequest>) -> Result<Response<RekeyReply>, Status> {
@@ -97,7 +108,50 @@ impl Service for Machine {
             .take(&config, &request.entropy, &agent.supervisor, &agent.logs)
             .await
             .map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Response::new(RekeyReply {}))
+        Ok(Response::new(RekeyReply {
+            given: agent.given.digest(),
+        }))
+    }
+
+    async fn give(
+        &self,
+        request: Request<Streaming<GiveRequest>>,
+    ) -> Result<Response<GiveReply>, Status> {
+        let mut requests = request.into_inner();
+        let Some(GiveRequest {
+            request: Some(Giving::Given(json)),
+        }) = requests.message().await?
+        else {
+            let text = "the first message says what is given";
+            return Err(Status::invalid_argument(text));
+        };
+        let given: Given = serde_json::from_slice(&json)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let files = requests.filter_map(|request| match request {
+            Ok(GiveRequest {
+                request: Some(Giving::Files(data)),
+            }) => Some(Ok(Bytes::from(data))),
+            Ok(_) => None,
+            Err(status) => Some(Err(std::io::Error::other(status))),
+        });
+        let mut files = SyncIoBridge::new(StreamReader::new(files));
+        let agent = &self.agent;
+        let receiver = Arc::clone(&agent.given);
+        let taken = tokio::task::spawn_blocking(move || {
+            let taken = receiver.take(given, &mut files);
+            // What it did not need: whoever still sends would take an early answer for a broken stream.
+            let _ = std::io::copy(&mut files, &mut std::io::sink());
+            taken
+        });
+        let taken = taken.await;
+        let taken = taken.map_err(|error| Status::internal(error.to_string()))?;
+        let outward = taken.map_err(|error| Status::internal(error.to_string()))?;
+        agent.logs.note("took what the host gives");
+        if outward {
+            let restarted = agent.supervisor.restart_outward(READY).await;
+            restarted.map_err(|error| Status::internal(error.to_string()))?;
+        }
+        Ok(Response::new(GiveReply {}))
     }
 
     async fn sync(&self, request: Request<SyncRequest>) -> Result<Response<SyncReply>, Status> {

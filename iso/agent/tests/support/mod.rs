@@ -6,6 +6,7 @@ pub mod identity;
 
 use coracle_agent::api::{Agent, Identity, serve};
 use coracle_agent::children::Children;
+use coracle_agent::given::Receiver;
 use coracle_agent::logs::{LIMIT, Logs};
 use coracle_agent::power::Power;
 use coracle_agent::readiness::Probe;
@@ -16,7 +17,7 @@ use coracle_agent::upkeep::Upkeep;
 use coracle_protocol::AGENT_SERVER_NAME;
 use coracle_protocol::api::PowerAction;
 use coracle_protocol::client::{AgentClient, AgentCredentials, AgentEndpoint};
-use coracle_protocol::guest::AgentIdentity;
+use coracle_protocol::guest::{AgentIdentity, GuestNetwork};
 use identity::{Authority, authority};
 use std::path::Path;
 use std::sync::Arc;
@@ -81,7 +82,15 @@ impl TestAgent {
         let children = Children::start(false).unwrap();
         let logs = Arc::new(Logs::new(folder.path().join("logs"), LIMIT));
         let probe = Probe::new(children.clone(), folder.path().join("pki"));
-        let supervisor = Supervisor::start(components(rows), &children, &logs, &probe);
+        let network = GuestNetwork {
+            address: [10, 0, 2, 15].into(),
+            prefix: 24,
+            gateway: [10, 0, 2, 2].into(),
+            dns: Vec::new(),
+        };
+        let given = Receiver::new(folder.path().join("root"), "tester", &network);
+        let outward = given.environment();
+        let supervisor = Supervisor::start(components(rows), &children, &logs, &probe, outward);
         let (sender, powered) = mpsc::channel(1);
         let authority = authority("test").unwrap();
         let identity = Identity::new(&server_identity(&authority)).unwrap();
@@ -101,6 +110,7 @@ impl TestAgent {
                 signer: None,
                 pki: folder.path().join("pki"),
             },
+            given: Arc::new(given),
             upkeep,
             callers: coracle_agent::api::Callers::default(),
         });

@@ -3,11 +3,12 @@
 use super::error::{AgentError, to_io};
 use super::{AgentClient, within};
 use crate::api::{
-    ExportImagesRequest, FileChunk, GetRequest, Image, ImageChunk, ImportImagesReply,
+    ExportImagesRequest, FileChunk, GetRequest, GiveRequest, Image, ImageChunk, ImportImagesReply,
     ListImagesRequest, LogChunk, PutReply, PutRequest, PutTarget, ReadLogRequest,
-    RemoveImagesRequest, files_client::FilesClient, images_client::ImagesClient,
-    logs_client::LogsClient, put_request::Request,
+    RemoveImagesRequest, files_client::FilesClient, give_request::Request as Giving,
+    images_client::ImagesClient, logs_client::LogsClient, put_request::Request,
 };
+use crate::given::Parcel;
 use bytes::Bytes;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,8 @@ use tokio_util::io::StreamReader;
 /// Bytes in one message of a stream.
 pub(super) const CHUNK: usize = 64 << 10;
 const LIST: Duration = Duration::from_secs(60);
+/// How long files may be on their way, and what uses them may take to be ready again.
+const GIVE: Duration = Duration::from_secs(300);
 
 /// Bytes that the machine sends, as a reader. An error of the agent is a read error whose
 /// inner error is an [`AgentError`].
@@ -99,6 +102,26 @@ impl AgentClient {
         let (requests, failure) = upload(first, archive, more);
         let reply = FilesClient::new(self.channel()).put(requests).await;
         Ok(failure.check(reply)?.into_inner())
+    }
+
+    /// Gives the machine what the host has for it, in place of what that gave before; see
+    /// `Machine.Give`.
+    ///
+    /// # Errors
+    /// [`AgentError::Unknown`] where the machine's agent is of an earlier version.
+    pub async fn give(&self, parcel: &Parcel) -> Result<(), AgentError> {
+        let given = serde_json::to_vec(parcel.given()).map_err(std::io::Error::other);
+        let first = GiveRequest {
+            request: Some(Giving::Given(given.map_err(AgentError::Local)?)),
+        };
+        let more = |data| GiveRequest {
+            request: Some(Giving::Files(data)),
+        };
+        let files = std::io::Cursor::new(parcel.files().clone());
+        let (requests, failure) = upload(first, files, more);
+        let call = async { failure.check(self.machine().give(requests).await) };
+        within(GIVE, call).await?;
+        Ok(())
     }
 
     /// Packs a file or folder of the machine, given by its absolute path, as a tar archive

@@ -1,0 +1,126 @@
+//! Small servers of the host that remember what they were asked.
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, Stream};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Longer than a client under software emulation stays silent.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A server on a loopback port: it answers each request with the same thing, and lives as long as the test.
+pub(super) struct Server {
+    pub(super) port: u16,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// A proxy that leads nowhere.
+    pub(super) fn proxy() -> Self {
+        let answer = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        Self::start(None, answer)
+    }
+
+    /// A web server behind TLS.
+    pub(super) fn secure(authority: &Authority, name: &str) -> Self {
+        let answer =
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+        Self::start(Some(Arc::new(authority.serving(name))), answer)
+    }
+
+    fn start(tls: Option<Arc<ServerConfig>>, answer: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&heads);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let (tls, seen) = (tls.clone(), Arc::clone(&seen));
+                std::thread::spawn(move || {
+                    let _ = stream.set_read_timeout(Some(SILENCE));
+                    // A client that does not trust it leaves in the middle of the handshake.
+                    let head = match tls {
+                        Some(config) => served_securely(&mut stream, config, answer),
+                        None => served(&mut stream, answer),
+                    };
+                    if let Ok(head) = head {
+                        seen.lock().unwrap().push(head);
+                    }
+                });
+            }
+        });
+        Self { port, heads }
+    }
+
+    /// The heads of the requests so far.
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+fn served_securely(
+    stream: &mut TcpStream,
+    config: Arc<ServerConfig>,
+    answer: &str,
+) -> std::io::Result<String> {
+    let mut connection = ServerConnection::new(config).map_err(std::io::Error::other)?;
+    let head = served(&mut Stream::new(&mut connection, stream), answer)?;
+    connection.send_close_notify();
+    let _ = connection.complete_io(stream);
+    Ok(head)
+}
+
+fn served(mut stream: impl Read + Write, answer: &str) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    let mut buffer = [0; 4096];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut buffer)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            length => head.extend_from_slice(&buffer[..length]),
+        }
+    }
+    stream.write_all(answer.as_bytes())?;
+    stream.flush()?;
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// An authority that nobody trusts by itself.
+pub(super) struct Authority {
+    /// Its certificate.
+    pub(super) pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(super) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self {
+            pem: params.self_signed(&key).unwrap().pem(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    fn serving(&self, name: &str) -> ServerConfig {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
+            )
+            .unwrap()
+    }
+}
