@@ -143,6 +143,9 @@ options! {
     /// Boot a new cluster cold, and share nothing with any other
     [long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "CORACLE_COLD"]
     cold: bool,
+    /// Let pods and containers connect to this host, at host.coracle.internal
+    [long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "CORACLE_HOST_ACCESS"]
+    host_access: bool,
     /// Put the cluster to sleep when nobody has used it for so long, such as 30m, or `never`
     [long, value_name = "DURATION", env = "CORACLE_AUTO_STOP"]
     auto_stop: String,

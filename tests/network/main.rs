@@ -8,6 +8,7 @@
     reason = "test code: a panic is a failed test"
 )]
 
+mod access;
 mod files;
 mod names;
 mod proxy;
@@ -50,6 +51,12 @@ fn machines_have_what_the_host_gives() {
     test.run("pods and the machine know the host by its names", || {
         names::lead_to_the_host(one);
     });
+    test.run(
+        "pods may connect to the host where that is asked for",
+        || {
+            access::is_asked_for(one);
+        },
+    );
     test.run(
         "a proxy is used from the next start on, and given up",
         || {

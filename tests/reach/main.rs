@@ -39,7 +39,7 @@ fn services_are_reached_from_the_host() {
         traffic::half_closed_streams_go_on(&shop);
     });
     test.run("a thousand connections at once", || {
-        traffic::a_crowd_is_served(&shop);
+        traffic::a_crowd_is_served(&shop, 1_000);
     });
     test.run("what cannot be reached is explained", || {
         shop.what_cannot_be_reached_is_explained();

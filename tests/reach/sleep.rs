@@ -1,9 +1,9 @@
 //! A cluster that nobody uses sleeps; the first who connects wakes it, and is served.
 
 use super::shop::{LIMIT, Shop, get};
+use super::traffic;
 use coracle_tests::{Started, alive, kill_pid, until, until_some};
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -86,18 +86,13 @@ pub(crate) fn the_first_who_connects_wakes_it(shop: &Shop<'_>) {
 /// Many at once are one wake.
 pub(crate) fn a_crowd_wakes_it_once(shop: &Shop<'_>) {
     shop.sleep();
-    let mut crowd: Vec<TcpStream> = (0..50)
-        .map(|_| TcpStream::connect(shop.web()).unwrap())
-        .collect();
-    for stream in &mut crowd {
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        stream.write_all(b"GET /hello HTTP/1.0\r\n\r\n").unwrap();
-    }
-    for stream in &mut crowd {
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains("hello from"), "{answer}");
-    }
+    let woken = |shop: &Shop<'_>| {
+        let log = fs::read_to_string(shop.folder().join("host-agent.log"));
+        log.expect("it has a log").matches("is woken").count()
+    };
+    let before = woken(shop);
+    traffic::a_crowd_is_served(shop, 100);
+    assert_eq!(woken(shop), before + 1);
 }
 
 /// Its ports are held by the next host agent, those of its Services among them.

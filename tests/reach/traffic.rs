@@ -6,8 +6,6 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// A crowd.
-const CROWD: usize = 1_000;
 /// A host agent that was killed is to be back within two seconds; this catches one that hangs.
 const BACK_LIMIT: Duration = Duration::from_secs(20);
 
@@ -50,24 +48,24 @@ pub(crate) fn half_closed_streams_go_on(shop: &Shop<'_>) {
 
 /// All are open at the same time before the first one asks. The DNS server's own web server has a queue
 /// for a crowd, which busybox has not.
-pub(crate) fn a_crowd_is_served(shop: &Shop<'_>) {
+pub(crate) fn a_crowd_is_served(shop: &Shop<'_>, crowd: usize) {
     let server = SocketAddr::new(shop.address, 30181);
     let begun = Instant::now();
-    let mut crowd: Vec<TcpStream> = (0..CROWD)
+    let mut streams: Vec<TcpStream> = (0..crowd)
         .map(|_| TcpStream::connect(server).unwrap())
         .collect();
-    for stream in &mut crowd {
+    for stream in &mut streams {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n").unwrap();
     }
-    for (number, stream) in crowd.iter_mut().enumerate() {
+    for (number, stream) in streams.iter_mut().enumerate() {
         let mut answer = String::new();
         stream
             .read_to_string(&mut answer)
             .unwrap_or_else(|error| panic!("number {number}: {error}"));
         assert!(answer.ends_with("OK"), "number {number}: {answer}");
     }
-    eprintln!("{CROWD} were answered after {:?}", begun.elapsed());
+    eprintln!("{crowd} were answered after {:?}", begun.elapsed());
 }
 
 /// Killed while requests come: its ports are open again, with the same Services behind them.

@@ -10,9 +10,7 @@ use super::draft::Draft;
 use super::record::Carried;
 use super::spec::StartOptions;
 use super::start::{Outcome, start};
-use super::{
-    Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, given, kubeconfig, lock, store, template,
-};
+use super::{Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, given, kubeconfig, lock, store, template};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
@@ -78,7 +76,7 @@ pub async fn clone(app: &App, source: &Cluster, keep_context: bool) -> Result<Ou
         return Err(StoreError::Exists { existing }.into());
     }
     kubeconfig::check_name(settings, None)?;
-    let parcel = given::gather(settings, &source.record().spec)?;
+    let parcel = given::gather(settings, &source.record().spec, source.record().host_access)?;
     {
         let source_name = source.dir().name();
         let _source = lock(settings, source_name, "coracle clone", LOCK_LIMIT).await?;

@@ -43,6 +43,8 @@ pub struct Draft {
     addons: BTreeMap<String, String>,
     /// When it rests by itself.
     rest: Rest,
+    /// Whether pods may connect to the host.
+    host_access: bool,
     /// What it begins with.
     pub beginning: Beginning,
     /// Held while a template is made, so that nobody else makes the same.
@@ -86,6 +88,7 @@ impl Draft {
                 auto_stop: options.auto_stop.flatten(),
                 stop_at: None,
             },
+            host_access: options.host_access.unwrap_or(false),
             beginning,
             baking,
         })
@@ -108,6 +111,7 @@ impl Draft {
                 stop_at: None,
                 ..record.rest
             },
+            host_access: record.host_access,
             beginning: Beginning::Cold,
             baking: None,
         })
@@ -136,6 +140,7 @@ impl Draft {
             endpoint,
             applied_addons: self.addons.clone(),
             rest: self.rest,
+            host_access: self.host_access,
             former_kubeconfig: None,
         };
         let record = coracle_vm::Record::new(

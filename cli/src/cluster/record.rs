@@ -30,6 +30,9 @@ pub struct ClusterRecord {
     /// When it rests by itself.
     #[serde(default)]
     pub rest: Rest,
+    /// Whether pods may connect to the host.
+    #[serde(default)]
+    pub host_access: bool,
     /// What stood in the kubeconfig before its context; None before that was written.
     pub former_kubeconfig: Option<coracle_kubeconfig::Former>,
 }

@@ -75,6 +75,8 @@ pub struct StartOptions {
     pub wait_limit: Duration,
     /// Boot a new cluster, without a template and without making one.
     pub cold: bool,
+    /// Whether pods may connect to the host, if that was said.
+    pub host_access: Option<bool>,
     /// After how long without use the cluster is put to sleep, if that was said; never is `Some(None)`.
     #[allow(clippy::option_option, reason = "not said, never, or after so long")]
     pub auto_stop: Option<Option<Duration>>,
@@ -312,6 +314,7 @@ impl StartOptions {
         Ok(Self {
             keep_context: options.keep_context.unwrap_or(false),
             cold: options.cold.unwrap_or(false),
+            host_access: options.host_access,
             auto_stop: options.auto_stop.as_deref().map(auto_stop).transpose()?,
             wait,
             wait_limit: options

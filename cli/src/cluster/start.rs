@@ -58,10 +58,16 @@ enum Plan {
 }
 
 impl Plan {
-    fn spec(&self) -> &ClusterSpec {
+    /// The cluster's settings, and whether its pods may connect to the host.
+    fn gives(&self, options: &StartOptions) -> (ClusterSpec, bool) {
+        let asked = options.host_access;
         match self {
-            Self::New(spec, _) => spec,
-            Self::Existing(cluster) => &cluster.record().spec,
+            Self::New(spec, _) => (spec.as_ref().clone(), asked.unwrap_or(false)),
+            Self::Existing(cluster) => {
+                let record = cluster.record();
+                // What was asked for was written down before.
+                (record.spec.clone(), asked.unwrap_or(record.host_access))
+            }
         }
     }
 }
@@ -84,14 +90,15 @@ pub async fn start(
     }
     if let Plan::Existing(cluster) = &plan {
         crate::host_agent::ensure(settings, cluster).await?;
-        change_rest(settings, cluster, asked, options.wait_limit).await?;
+        change_what_may_change(settings, cluster, asked, options.wait_limit).await?;
         if is_ready(settings, cluster, options).await {
             return Ok(Outcome::WasRunning);
         }
     }
 
-    let spec = plan.spec().clone();
-    let parcel = given::gather(settings, &spec)?;
+    // What is wrong with what the host gives is said before anything is waited for, too.
+    let (spec, host_access) = plan.gives(options);
+    let parcel = given::gather(settings, &spec, host_access)?;
 
     steps.begin(Step::Check).await?;
     let lock = super::lock(settings, &settings.profile, COMMAND, options.wait_limit).await?;
@@ -100,9 +107,9 @@ pub async fn start(
     // Another start may have made or changed it while this one waited.
     let plan = self::plan(settings, asked, kept).await?;
     kubeconfig::check_editable(settings).await?;
-    let parcel = match *plan.spec() == spec {
-        true => parcel,
-        false => given::gather(settings, plan.spec())?,
+    let parcel = match plan.gives(options) {
+        (same, access) if (&same, access) == (&spec, host_access) => parcel,
+        (spec, access) => given::gather(settings, &spec, access)?,
     };
     if let Some(said) = given::said_of_proxy(&parcel) {
         app.progress.info(&said);
@@ -166,23 +173,26 @@ pub async fn start(
     })
 }
 
-/// Takes over when the cluster is to rest, if that was asked for this time.
-async fn change_rest(
+/// Takes over what was asked for this time of what may change without a new machine: when the cluster
+/// rests, which holds at once, and whether pods may connect to the host, which the next launch brings.
+async fn change_what_may_change(
     settings: &Settings,
     cluster: &Cluster,
     asked: &ClusterOptions,
     limit: Duration,
 ) -> Result<()> {
-    let Some(auto_stop) = StartOptions::new(asked)?.auto_stop else {
-        return Ok(());
-    };
-    if cluster.record().rest.auto_stop == auto_stop {
+    let asked = StartOptions::new(asked)?;
+    let record = cluster.record();
+    let auto_stop = asked.auto_stop.unwrap_or(record.rest.auto_stop);
+    let host_access = asked.host_access.unwrap_or(record.host_access);
+    if (auto_stop, host_access) == (record.rest.auto_stop, record.host_access) {
         return Ok(());
     }
     let name = cluster.dir().name();
     let lock = super::lock(settings, name, COMMAND, limit).await?;
     super::update(settings, &lock, name, |record| {
         record.rest.auto_stop = auto_stop;
+        record.host_access = host_access;
     })
 }
 

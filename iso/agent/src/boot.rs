@@ -210,6 +210,9 @@ async fn serve(
         None => None,
     };
     let probe = Probe::new(children.clone(), PKI.into());
+    if let Err(error) = given.guard_host(&children).await {
+        kernel::complain(&format!("pods may reach the host: {error}"));
+    }
     let outward = given.environment();
     let supervisor = Supervisor::start(components, &children, &logs, &probe, outward);
     let supervisor = Arc::new(supervisor);

@@ -1,5 +1,5 @@
 //! What the host gives a machine beyond its settings and its identity: a proxy, authorities to trust,
-//! files.
+//! files, and whether its pods may reach the host.
 //!
 //! It is one value, [`Given`], and a digest of it says whether a machine has it already. It reaches a
 //! machine that boots in its seed ([`crate::seed`]), and one that runs by `Machine.Give`. What lies in
@@ -25,6 +25,8 @@ pub struct Given {
     pub authorities: Vec<String>,
     /// Which files are to be placed below `/`; None for none.
     pub files: Option<FilesMark>,
+    /// Whether pods and containers may connect to the host.
+    pub host_access: bool,
 }
 
 /// The values of the usual variables, as the machine is to see them. They may hold a password.
@@ -114,9 +116,17 @@ impl Parcel {
                 proxy,
                 authorities,
                 files: mark,
+                host_access: false,
             },
             files: files.unwrap_or_default().into(),
         }
+    }
+
+    /// The same with or without access to the host.
+    #[must_use]
+    pub fn with_host_access(mut self, host_access: bool) -> Self {
+        self.given.host_access = host_access;
+        self
     }
 
     /// What is given.

@@ -29,12 +29,13 @@ use std::path::Path;
 ///
 /// # Errors
 /// A proxy that is no URL, a certificate that is none, a file that has no place in a machine.
-pub fn gather(settings: &Settings, spec: &ClusterSpec) -> Result<Parcel> {
-    Ok(Parcel::new(
+pub fn gather(settings: &Settings, spec: &ClusterSpec, host_access: bool) -> Result<Parcel> {
+    let parcel = Parcel::new(
         proxy::of(&settings.proxy, spec, &GUEST_NETWORK)?,
         trusted::authorities(&settings.home.join("certs"))?,
         files::archive(&settings.home.join("files"))?,
-    ))
+    );
+    Ok(parcel.with_host_access(host_access))
 }
 
 /// One line about the proxy that a machine uses, if it does.

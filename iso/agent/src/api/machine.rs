@@ -146,6 +146,8 @@ impl Service for Machine {
         let taken = taken.await;
         let taken = taken.map_err(|error| Status::internal(error.to_string()))?;
         let outward = taken.map_err(|error| Status::internal(error.to_string()))?;
+        let guarded = agent.given.guard_host(&agent.children).await;
+        guarded.map_err(|error| Status::internal(error.to_string()))?;
         agent.logs.note("took what the host gives");
         if outward {
             let restarted = agent.supervisor.restart_outward(READY).await;

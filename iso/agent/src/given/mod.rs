@@ -5,15 +5,18 @@
 //! Machine.Give, later ---+--> names -----> /etc/hosts
 //!                        +--> authorities-> the image's bundle and these, in one file
 //!                        +--> proxy -----> environment of the components that reach outward
+//!                        +--> host access -> packet filter
 //! ```
 //!
 //! What was given before and is not any more is taken back, but for files: those are the machine's.
 //! Components that reach outward have read bundle and environment when they started, so whoever gives to
 //! a machine that runs restarts them ([`crate::supervise::Supervisor::restart_outward`]).
 
+mod access;
 mod files;
 mod names;
 
+use crate::children::{Children, RunError};
 use crate::place::{self, Access};
 use coracle_protocol::given::{Given, HOST_NAMES};
 use coracle_protocol::guest::GuestNetwork;
@@ -62,6 +65,8 @@ pub struct Receiver {
     root: PathBuf,
     /// What `/etc/hosts` has to name.
     names: Vec<(Ipv4Addr, Vec<String>)>,
+    /// The host, as the machine reaches it.
+    host: Ipv4Addr,
     environment: Environment,
     present: Mutex<Given>,
 }
@@ -76,6 +81,7 @@ impl Receiver {
                 (network.address, vec![hostname.to_owned()]),
                 (network.gateway, HOST_NAMES.map(str::to_owned).to_vec()),
             ],
+            host: network.gateway,
             environment: Environment::default(),
             present: Mutex::default(),
         }
@@ -85,6 +91,15 @@ impl Receiver {
     #[must_use]
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// Has the packet filter let pods and containers connect to the host, or not, as was given last.
+    ///
+    /// # Errors
+    /// It could not be told.
+    pub async fn guard_host(&self, children: &Children) -> Result<(), RunError> {
+        let is_allowed = self.present().host_access;
+        access::set(children, self.host, is_allowed).await
     }
 
     /// Digest of what was given; empty for nothing.
