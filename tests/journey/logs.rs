@@ -148,7 +148,7 @@ pub(super) fn bundle(coracle: &Coracle) {
     }
     let secrets = long_words(&coracle.machine("coracle").join("identity"));
     assert!(
-        secrets.len() > 50,
+        secrets.len() > 20,
         "only {} secrets to look for",
         secrets.len()
     );

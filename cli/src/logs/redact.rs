@@ -32,7 +32,7 @@ const PATTERNS: &[(&str, &str)] = &[
         "$1[removed]@",
     ),
     (
-        r#"(authorization\\?["']?[ \t]*[=:][ \t]*\[?\\?["']?)[^"'\r\n\]\\]+"#,
+        r#"((?:authorization|cookie)\\?["']?[ \t]*[=:][ \t]*\[?\\?["']?)[^"'\r\n\]\\]+"#,
         "$1[removed]",
     ),
     (r"\b(bearer[ \t]+)[A-Za-z0-9._~+/=-]{16,}", "$1[removed]"),
@@ -43,7 +43,7 @@ const PATTERNS: &[(&str, &str)] = &[
     ),
     // `name=value`, `name: value`, also in JSON, also JSON in a string, also YAML over several lines.
     (
-        r#"((?:NAMES)\\?["']?[ \t]*[=:][ \t]*)(?:\\"(?:[^"\\\n]|\\[^"\n])*\\"|"(?:[^"\\]|\\.)*"|'[^'\n]*'|[|>][+-]?[ \t]*\r?\n(?:[ \t]+[^\n]*(?:\n|$))+|[^\s"'\\&,;(){}\[\]]+)"#,
+        r#"((?:NAMES)\\?["']?[ \t]*[=:][ \t]*)(?:\\"(?:[^"\\\n]|\\[^"\n])*\\"|"(?:[^"\\]|\\.)*"|'[^'\n]*'|[|>][+-]?[ \t]*\r?\n(?:[ \t]+[^\n]*(?:\n|$))+|[^\s"']+)"#,
         "$1[removed]",
     ),
     // JSON in base64: tokens (RFC 7519), and Docker's credentials.

@@ -46,6 +46,8 @@ fn nothing_planted_is_left() {
         "{\"password\": \"planted\", \"token\":\"planted\"}".into(),
         "body={\\\"password\\\":\\\"planted\\\",\\\"n\\\":1}".into(),
         "AWS_SECRET_ACCESS_KEY=planted".into(),
+        "password=a&planted,planted;(planted)".into(),
+        "Set-Cookie: session=planted; Path=/".into(),
         "DB_PWD=planted".into(),
         "client-secret: planted".into(),
         "{\"auths\":{\"r\":{\"auth\":\"cGxhbnRlZA==planted\"}}}".into(),
@@ -86,8 +88,8 @@ fn what_is_around_a_secret_stays() {
             "http://[removed]@proxy:3128/x",
         ),
         (
-            "GET /x?token=planted&page=2",
-            "GET /x?token=[removed]&page=2",
+            "GET /x?token=planted&page=2 200",
+            "GET /x?token=[removed] 200",
         ),
         (
             "{\"password\": \"planted\", \"n\": 1}",
@@ -131,7 +133,7 @@ fn the_home_folder_is_nobodys() {
         ("/home/someone/.kube/config", "~/.kube/config"),
         ("in /home/someone: it", "in ~: it"),
         ("/home/someone.", "~."),
-        ("/home/someones/x", "/home/someones/x"),
+        ("/home/someones", "/home/someones"),
         ("-I/home/someone/x", "-I~/x"),
         ("path=/home/someone/x,/home/someone/y", "path=~/x,~/y"),
     ] {
