@@ -60,12 +60,13 @@ pub(super) fn are_placed_when_they_change(cluster: Profile<'_>) {
 pub(super) fn all_is_there_before_anything_runs(cluster: Profile<'_>) {
     let home = cluster.coracle.home();
     write(home.join("files/etc/own.conf"), "third\n");
-    write(home.join("certs/own.crt"), Authority::new().pem);
+    write(home.join("certs/own.crt"), Authority::new("own").pem);
     let server = Server::proxy();
     proxy::start(cluster, "--cold", &server);
     assert!(!was_given(cluster));
     assert_eq!(cluster.inside("sudo cat /etc/own.conf"), "third");
-    let variables = cluster.inside("sudo cat /proc/$(pidof containerd)/environ | tr '\\0' '\\n'");
+    let variables =
+        cluster.inside("sudo cat /proc/$(pgrep -xo containerd)/environ | tr '\\0' '\\n'");
     assert!(variables.contains("http_proxy="), "{variables}");
     cluster.coracle.delete(cluster.name);
     for folder in ["files", "certs"] {

@@ -63,7 +63,7 @@ pub(super) fn comes_and_goes(cluster: Profile<'_>) {
     cluster.command("stop").ok();
     start(cluster, "", &first);
     asks_the_proxy(cluster, &first);
-    let environment = "sudo cat /proc/$(pidof containerd)/environ | tr '\\0' '\\n'";
+    let environment = "sudo cat /proc/$(pgrep -xo containerd)/environ | tr '\\0' '\\n'";
     let variables = cluster.inside(environment);
     for wanted in [
         "10.0.2.0/24",
@@ -81,10 +81,10 @@ pub(super) fn comes_and_goes(cluster: Profile<'_>) {
     }
 
     // The same again: nobody is restarted for it.
-    let containerd = cluster.inside("pidof containerd");
+    let containerd = cluster.inside("pgrep -xo containerd");
     cluster.command("stop").ok();
     start(cluster, "", &first);
-    assert_eq!(cluster.inside("pidof containerd"), containerd);
+    assert_eq!(cluster.inside("pgrep -xo containerd"), containerd);
     cluster.command("stop").ok();
     start(cluster, "", &second);
     let before = first.requests().len();

@@ -39,12 +39,12 @@ fn is_believed(cluster: Profile<'_>, server: &Server, wanted: bool) {
 }
 
 pub(super) fn comes_and_goes(cluster: Profile<'_>) {
-    let authority = Authority::new();
+    let authority = Authority::new("own");
     let server = Server::secure(&authority, NAME);
     let certs = cluster.coracle.home().join("certs");
     is_believed(cluster, &server, false);
     write(certs.join("own.crt"), &authority.pem);
-    write(certs.join("other.pem"), Authority::new().pem);
+    write(certs.join("other.pem"), Authority::new("other").pem);
     let boot = cluster.boot_id();
     stop_and_start(cluster);
     assert_eq!(cluster.boot_id(), boot, "the machine is the same");
