@@ -183,7 +183,7 @@ pub const PROBLEMS: &[Problem] = &[
             &["x509: certificate signed by unknown authority", "/v2/"],
         ],
         meaning: "An image cannot be pulled: the machine does not know the authority of the registry's certificate.",
-        help: "put the authority's certificate into the machine as /etc/containerd/certs.d/HOST/ca.crt, or load the image from an archive: `coracle image load -p {profile} FILE`",
+        help: "put the authority's certificate into `certs/` of the state folder, then stop and start the cluster; or load the image from an archive: `coracle image load -p {profile} FILE`",
         ..ROW
     },
     Problem {
