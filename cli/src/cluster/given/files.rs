@@ -118,7 +118,7 @@ fn walk(root: &Path, path: &Path, found: &mut Vec<Found>) -> Result<()> {
         let meta = fs::symlink_metadata(root.join(&path)).context(ErrorId::FilesInvalid, failed)?;
         let is_folder = meta.is_dir();
         if let Some(reason) = out_of_place(&path, is_folder) {
-            let file = root.join(&path);
+            let file = first_below(root.join(&path));
             let message = format!("{} cannot be in a machine: {reason}", file.display());
             return Err(Error::new(ErrorId::FilesInvalid, message));
         }
@@ -131,6 +131,19 @@ fn walk(root: &Path, path: &Path, found: &mut Vec<Found>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The first file in a folder, at any depth, which says more than the folder that is out of place; the
+/// folder itself where it is empty.
+fn first_below(mut path: PathBuf) -> PathBuf {
+    loop {
+        let is_folder = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir());
+        let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+        match entries.map(|entry| entry.path()).min() {
+            Some(below) if is_folder => path = below,
+            _ => return path,
+        }
+    }
 }
 
 /// Why a path may not be there.
