@@ -13,6 +13,9 @@ const PORT: u16 = 30095;
 /// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long it is asked on after a switch.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+
 /// Asks again and again while something is done: every answer, none of which may be missing.
 fn asked_meanwhile(address: SocketAddr, act: impl FnOnce()) -> Vec<String> {
     let (answers, is_over) = (Mutex::new(Vec::new()), AtomicBool::new(false));
@@ -102,6 +105,7 @@ pub(crate) fn changes_lose_no_request(shop: &Shop<'_>) {
         until("the other one answers", LIMIT, || {
             get(address).is_some_and(|answer| answer.contains("green"))
         });
+        std::thread::park_timeout(AFTERWARDS);
     });
     are_all_of(&switched, &["blue 1", "green 1"]);
     shop.kubectl("delete service/front deployment/blue deployment/green");
