@@ -2,7 +2,9 @@
 
 #[cfg(not(unix))]
 use crate::error::Context as _;
-use crate::error::{Error, ErrorId, Result};
+#[cfg(unix)]
+use crate::error::Error;
+use crate::error::{ErrorId, Result};
 use std::process::Command;
 
 /// Replaces this process with the program, so that terminal, signals and exit status are its own.
