@@ -7,7 +7,7 @@ use crate::commands::App;
 use crate::error::{Error, ErrorId, Result};
 use crate::host_agent;
 use coracle_protocol::api::PowerAction;
-use coracle_vm::{Driver as _, MachineState};
+use coracle_vm::{Driver as _, MachineState, Saves};
 use std::time::Duration;
 use time::OffsetDateTime;
 
@@ -87,12 +87,26 @@ async fn sleep(cluster: &Cluster, wake_at: Option<OffsetDateTime>) -> Result<Sto
             "the cluster has no identity of its own yet",
         ));
     }
+    if !cluster.driver()?.capabilities().can_hibernate {
+        return Err(Error::new(
+            ErrorId::Unsupported,
+            "a cluster cannot sleep here: its machine cannot be saved on this system",
+        )
+        .help("`coracle stop` shuts it down"));
+    }
     let agent = cluster.agent_within(AGENT_LIMIT).await?;
     agent.sync(SYNC_LIMIT).await?;
-    Ok(match host_agent::sleep(cluster.dir(), wake_at).await? {
-        true => Stopped::Asleep,
-        false => Stopped::Saved,
-    })
+    if host_agent::sleep(cluster.dir(), wake_at).await? {
+        return Ok(Stopped::Asleep);
+    }
+    // It was lost: after all was saved, or before.
+    match cluster.state().await? {
+        MachineState::Off if Saves::new(cluster.dir()).is_there() => Ok(Stopped::Saved),
+        state => Err(Error::new(
+            ErrorId::Machine,
+            format!("the host agent was lost before the cluster was saved; its machine is {state}"),
+        )),
+    }
 }
 
 async fn end_machine(app: &App, cluster: &Cluster, shut_down: bool) -> Result<Stopped> {

@@ -7,7 +7,7 @@ use crate::measure::start::start;
 use crate::measure::wait_until;
 use crate::on;
 use crate::record::Record;
-use coracle_tests::Coracle;
+use coracle_tests::{Coracle, Profile, cpu_seconds};
 use std::time::{Duration, Instant};
 
 const NAME: &str = "further";
@@ -38,7 +38,17 @@ pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
     let watched = if extent.quick { MINUTE } else { WATCHED };
     let mut inside = guest::watch(coracle, NAME, watched).start();
     inside.until_it_says(guest::BEGUN);
+    let cluster = Profile {
+        coracle,
+        name: NAME,
+    };
+    let host_agent = cluster.host_agent().expect("it has a host agent");
+    let (looked, before) = (Instant::now(), cpu_seconds(host_agent));
     record.sample("idle.running", cpu_of_a_minute(coracle, watched));
+    let used = cpu_seconds(host_agent) - before;
+    let share = used / looked.elapsed().as_secs_f64();
+    record.sample("idle.host-agent", share * 100.0);
+    record.sample("idle.host-agent.memory", Private::of(host_agent).sum());
     let told = inside.done().ok().stdout.replace(guest::BEGUN, "");
     let minute = guest::minute(&told, watched);
     record.sample("idle.interrupts", minute.interrupts);

@@ -1,6 +1,7 @@
 //! A cluster is saved and goes on; it is paused and goes on.
 
 use super::Extent;
+use crate::measure::api::Api;
 use crate::measure::evict::evict;
 use crate::measure::start::start;
 use crate::measure::time;
@@ -9,6 +10,7 @@ use crate::record::Record;
 use coracle_tests::Coracle;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Instant;
 
 const NAME: &str = "saved";
 /// Saves with the page cache as it is, and with an empty one.
@@ -29,6 +31,18 @@ pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
             record.part("resume.return", step, *seconds);
         }
     }
+    for _ in 0..extent.repeats(SAVES) {
+        on(coracle, NAME, "stop --sleep").ok();
+        let begun = Instant::now();
+        let mut api = Api::of_kubeconfig(&coracle.kubeconfig(), NAME);
+        api.until_done("GET", "/api/v1/namespaces/default/pods", None);
+        record.sample("wake", begun.elapsed().as_secs_f64());
+    }
+    record.derive(
+        "wake.over-resume",
+        ["wake", "resume.return"],
+        |wake, resume| wake - resume,
+    );
     for _ in 0..extent.repeats(SAVES) {
         stop(coracle, record);
         evict(coracle, qemu);
