@@ -129,7 +129,15 @@ impl<'a> Cluster<'a> {
     /// what [`Self::filled`] says as long as it is there.
     #[track_caller]
     pub(super) fn fill(&self) -> String {
-        self.inside("head -c 30000000 /dev/urandom | sudo tee /dev/shm/filler > /dev/null");
+        self.fill_with(30)
+    }
+
+    /// The same with so many megabytes.
+    #[track_caller]
+    pub(super) fn fill_with(&self, megabytes: u64) -> String {
+        self.inside(&format!(
+            "head -c {megabytes}000000 /dev/urandom | sudo tee /dev/shm/filler > /dev/null"
+        ));
         self.filled()
     }
 
