@@ -262,6 +262,7 @@ impl HostAgent {
     /// Launches the machine and leads the ports into it.
     async fn launch(&mut self, from: &LaunchFrom) -> Result<()> {
         self.machine_is_gone();
+        let was_asleep = matches!(*self.presence.borrow(), Presence::Asleep { .. });
         let origin = match from {
             LaunchFrom::Boot => Origin::Boot,
             LaunchFrom::Saved => Origin::Saved(Box::new(hibernate::saved(&self.settings)?)),
@@ -275,13 +276,12 @@ impl HostAgent {
         self.machine = Machine::Launched(Box::new(process));
         asleep::forget(&self.dir)?;
         self.presence.send_replace(Presence::Running);
-        match from {
-            // Who waits for it is not served by an old clock.
-            LaunchFrom::Saved => {
-                let stepping = tokio::spawn(clock::step(self.settings.clone()));
-                self.stepping = Some(AbortOnDrop(stepping));
-            }
-            LaunchFrom::Boot | LaunchFrom::Template(_) => self.lead().await,
+        if was_asleep {
+            // Who woke it is not served by an old clock.
+            let stepping = tokio::spawn(clock::step(self.settings.clone()));
+            self.stepping = Some(AbortOnDrop(stepping));
+        } else {
+            self.lead().await;
         }
         self.follow(match from {
             LaunchFrom::Template(_) => services::COURTESY_OF_A_CLONE,
