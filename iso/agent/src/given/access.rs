@@ -1,5 +1,5 @@
 //! Whether pods and containers may connect to the host. Their packets are forwarded by the machine; what
-//! the machine itself sends is not asked.
+//! the machine itself sends is not asked, and neither are answers to what the host has sent.
 
 use crate::children::{Children, RunError};
 use std::net::Ipv4Addr;
@@ -25,8 +25,8 @@ pub(super) async fn set(
             "table ip coracle-host {{\n\
              chain forward {{\n\
              type filter hook forward priority filter; policy accept;\n\
-             ip daddr {host} meta l4proto tcp reject with tcp reset\n\
-             ip daddr {host} reject with icmp type admin-prohibited\n\
+             ip daddr {host} ct direction original meta l4proto tcp reject with tcp reset\n\
+             ip daddr {host} ct direction original reject with icmp type admin-prohibited\n\
              }}\n}}\n"
         );
     }
