@@ -136,6 +136,7 @@ impl Service for Machine {
         });
         let mut files = SyncIoBridge::new(StreamReader::new(files));
         let agent = &self.agent;
+        let access_changes = agent.given.host_access() != given.host_access;
         let receiver = Arc::clone(&agent.given);
         let taken = tokio::task::spawn_blocking(move || {
             let taken = receiver.take(given, &mut files);
@@ -146,8 +147,10 @@ impl Service for Machine {
         let taken = taken.await;
         let taken = taken.map_err(|error| Status::internal(error.to_string()))?;
         let outward = taken.map_err(|error| Status::internal(error.to_string()))?;
-        let guarded = agent.given.guard_host(&agent.children).await;
-        guarded.map_err(|error| Status::internal(error.to_string()))?;
+        if access_changes {
+            let guarded = agent.given.guard_host(&agent.children).await;
+            guarded.map_err(|error| Status::internal(error.to_string()))?;
+        }
         agent.logs.note("took what the host gives");
         if outward {
             let restarted = agent.supervisor.restart_outward(READY).await;

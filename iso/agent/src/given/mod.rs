@@ -102,6 +102,12 @@ impl Receiver {
         access::set(children, self.host, is_allowed).await
     }
 
+    /// Whether pods and containers may connect to the host.
+    #[must_use]
+    pub fn host_access(&self) -> bool {
+        self.present().host_access
+    }
+
     /// Digest of what was given; empty for nothing.
     #[must_use]
     pub fn digest(&self) -> String {
