@@ -60,13 +60,12 @@ enum Plan {
 impl Plan {
     /// The cluster's settings, and whether its pods may connect to the host.
     fn gives(&self, options: &StartOptions) -> (ClusterSpec, bool) {
-        let asked = options.host_access;
         match self {
-            Self::New(spec, _) => (spec.as_ref().clone(), asked.unwrap_or(false)),
+            Self::New(spec, _) => (spec.as_ref().clone(), options.host_access.unwrap_or(false)),
+            // What was asked for this time was written down before; what `config` keeps is for new ones.
             Self::Existing(cluster) => {
                 let record = cluster.record();
-                // What was asked for was written down before.
-                (record.spec.clone(), asked.unwrap_or(record.host_access))
+                (record.spec.clone(), record.host_access)
             }
         }
     }

@@ -54,7 +54,7 @@ pub async fn stop(app: &App, cluster: &Cluster, how: How) -> Result<Stopped> {
     let lock = lock(settings, name, "coracle stop", LOCK_LIMIT).await?;
     boot::end_cut_off(cluster).await?;
     if let How::Sleep { wake_at } = how {
-        return sleep(cluster, wake_at).await;
+        return sleep(app, cluster, wake_at).await;
     }
     let was_asleep = host_agent::is_asleep(cluster.dir());
     let stopped = end_machine(app, cluster, how == How::ShutDown).await?;
@@ -79,7 +79,7 @@ pub async fn schedule(app: &App, cluster: &Cluster, at: Option<OffsetDateTime>) 
     super::update(settings, &lock, name, |record| record.rest.stop_at = at)
 }
 
-async fn sleep(cluster: &Cluster, wake_at: Option<OffsetDateTime>) -> Result<Stopped> {
+async fn sleep(app: &App, cluster: &Cluster, wake_at: Option<OffsetDateTime>) -> Result<Stopped> {
     cluster.require_running().await?;
     if cluster.passing_identity().exists() {
         return Err(Error::new(
@@ -94,9 +94,8 @@ async fn sleep(cluster: &Cluster, wake_at: Option<OffsetDateTime>) -> Result<Sto
         )
         .help("`coracle stop` shuts it down"));
     }
-    let agent = cluster.agent_within(AGENT_LIMIT).await?;
-    agent.sync(SYNC_LIMIT).await?;
-    if host_agent::sleep(cluster.dir(), wake_at).await? {
+    let saving = host_agent::sleep(cluster.dir(), wake_at);
+    if synced(app, cluster, saving).await? {
         return Ok(Stopped::Asleep);
     }
     // It was lost: after all was saved, or before.
@@ -125,7 +124,7 @@ async fn end_machine(app: &App, cluster: &Cluster, shut_down: bool) -> Result<St
     // A cluster without an identity of its own was never ready: there is nothing to go on with.
     let is_whole = !cluster.passing_identity().exists();
     if !shut_down && is_whole && driver.capabilities().can_hibernate {
-        match save(app, cluster).await {
+        match synced(app, cluster, host_agent::hibernate(cluster)).await {
             Ok(()) => return Ok(Stopped::Saved),
             // Shutting down would lose what runs for want of space that can be made.
             Err(error) if error.id() == ErrorId::HostStorage => return Err(error),
@@ -152,11 +151,16 @@ async fn end_machine(app: &App, cluster: &Cluster, shut_down: bool) -> Result<St
     Ok(Stopped::ShutDown)
 }
 
-async fn save(app: &App, cluster: &Cluster) -> Result<()> {
+/// Saves once the guest's disk is synced.
+async fn synced<T>(
+    app: &App,
+    cluster: &Cluster,
+    save: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let agent = cluster.agent_within(AGENT_LIMIT).await?;
     agent.sync(SYNC_LIMIT).await?;
     tracing::debug!("the guest's disk is synced");
-    let saved = host_agent::hibernate(cluster).await;
+    let saved = save.await;
     if saved.is_err() {
         // It stood still meanwhile. Whether it knows that matters less than why it runs on.
         let _ = agent.set_clock(app.settings.now()).await;

@@ -139,14 +139,13 @@ async fn host_agent_is_there(command: &Command, app: &App) -> Result<()> {
 impl Command {
     /// Whether it acts on the current profile's cluster without changing whether it runs.
     fn acts_on_a_cluster(&self) -> bool {
-        matches!(self, Self::Status(_) | Self::Ip(_)) || self.uses_the_cluster()
+        matches!(
+            self,
+            Self::Status(_) | Self::Ip(_) | Self::Kubectl(_) | Self::Ssh(_)
+        ) || self.needs_the_machine()
     }
 
-    fn uses_the_cluster(&self) -> bool {
-        // kubectl and ssh connect to ports that wake it.
-        matches!(self, Self::Kubectl(_) | Self::Ssh(_)) || self.needs_the_machine()
-    }
-
+    /// Whether a cluster that sleeps has to be woken for it. kubectl and ssh connect to ports that do so.
     fn needs_the_machine(&self) -> bool {
         match self {
             Self::Cp(_)

@@ -2,12 +2,8 @@
 //! decides that nobody uses the cluster.
 
 use coracle_protocol::SSH_PORT;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
 /// Counts over all ports of a cluster.
@@ -122,50 +118,5 @@ pub struct Waiting(Arc<Activity>);
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.waiting.send_modify(|waiting| *waiting -= 1);
-    }
-}
-
-/// A client's end of a connection, whose bytes are counted as they are read.
-#[derive(Debug)]
-pub struct Counted<'a, S> {
-    stream: S,
-    activity: &'a Activity,
-}
-
-impl<'a, S> Counted<'a, S> {
-    /// Counts what comes from `stream`.
-    pub fn new(stream: S, activity: &'a Activity) -> Self {
-        Self { stream, activity }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
-        self.activity.received(buffer.filled().len() - before);
-        Poll::Ready(read)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

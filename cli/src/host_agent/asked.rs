@@ -36,11 +36,6 @@ pub async fn launch(settings: &Settings, dir: &MachineDir, origin: &Origin) -> R
     }
 }
 
-/// Whether a cluster has a host agent.
-pub async fn is_there(dir: &MachineDir) -> Result<bool> {
-    control::is_there(dir).await
-}
-
 /// Whether a cluster whose machine is off sleeps: its ports are there, and the first who connects wakes it.
 pub fn is_asleep(dir: &MachineDir) -> bool {
     Asleep::read(dir).is_some()
@@ -81,12 +76,6 @@ pub async fn wake(cluster: &Cluster) -> Result<()> {
     if !is_asleep(cluster.dir()) {
         return Ok(());
     }
-    let late = || {
-        Error::new(
-            ErrorId::MachineTimeout,
-            format!("the cluster \"{}\" does not wake up", cluster.dir().name()),
-        )
-    };
     let connect = tokio::net::TcpStream::connect(cluster.endpoint().api());
     // For as long as it lives it waits for the machine.
     let _connection = connect.await.context(ErrorId::MachineNotRunning, || {
@@ -95,7 +84,10 @@ pub async fn wake(cluster: &Cluster) -> Result<()> {
     let begun = Instant::now();
     while cluster.state().await? != MachineState::Running {
         if begun.elapsed() > WAKING {
-            return Err(late());
+            return Err(Error::new(
+                ErrorId::MachineTimeout,
+                format!("the cluster \"{}\" does not wake up", cluster.dir().name()),
+            ));
         }
         tokio::time::sleep(WAKING_PAUSE).await;
     }

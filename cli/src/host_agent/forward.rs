@@ -7,7 +7,7 @@
 //! The listener stays while the machine is off: who connects then waits for it, up to a limit. Bytes
 //! are copied as they come, each way ends by itself, and nothing is ever sent twice.
 
-use super::activity::{Activity, Counted};
+use super::activity::Activity;
 use super::log;
 use crate::cluster::Cluster;
 use crate::error::{Error, ErrorId, Result};
@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
+use tokio_util::io::InspectReader;
 
 /// How long who connects may wait for a machine that is off.
 const ABSENCE: Duration = Duration::from_secs(120);
@@ -129,7 +130,7 @@ async fn lead(
     let _open = activity.connection(guest_port);
     // What is small goes on at once.
     let _ = client.set_nodelay(true).and(guest.set_nodelay(true));
-    let mut client = Counted::new(client, &activity);
+    let mut client = InspectReader::new(client, |bytes: &[u8]| activity.received(bytes.len()));
     // How it ends is between the two.
     let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut guest, BUFFER, BUFFER).await;
 }

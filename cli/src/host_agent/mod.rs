@@ -46,9 +46,9 @@ mod spawn;
 mod uses;
 
 pub use asked::{
-    capture, ensure, hibernate, is_asleep, is_there, launch, published, retire, settle, sleep, wake,
+    capture, ensure, hibernate, is_asleep, launch, published, retire, settle, sleep, wake,
 };
-pub use control::LaunchFrom;
+pub use control::{LaunchFrom, is_there};
 pub use guard::wait as guard;
 pub use life::{First, serve};
 pub use ports::{Published, Reach};

@@ -12,7 +12,8 @@
 use super::activity::Activity;
 use super::forward::Way;
 use super::idle::Idle;
-use super::{errand, log, uses};
+use super::uses::{self, Next};
+use super::{errand, log};
 use crate::cluster::{Cluster, Rest};
 use crate::error::Result;
 use crate::settings::Settings;
@@ -95,10 +96,11 @@ async fn run(settings: &Settings, errand: Errand) -> Result<()> {
         Errand::Sleep { wake_at } => {
             log("nobody uses the cluster: it is put to sleep");
             let at = wake_at.map(|at| at.unix_timestamp().to_string());
-            let at = at.as_deref().unwrap_or_default();
-            let both = ["stop", "--sleep", "--wake-at", at];
-            let arguments = if at.is_empty() { &both[..2] } else { &both };
-            errand::run(settings, arguments).await
+            let mut arguments = vec!["stop", "--sleep"];
+            if let Some(at) = &at {
+                arguments.extend(["--wake-at", at]);
+            }
+            errand::run(settings, &arguments).await
         }
         Errand::Wake => {
             log("the cluster is woken");
@@ -142,32 +144,39 @@ async fn due(
             Presence::Running => {
                 let unused = idle.look(activity.look(), Instant::now());
                 if let Some(after) = rest.auto_stop.filter(|after| unused >= *after) {
-                    match uses::next(settings, api).await {
-                        Ok(uses::Next::Now(what)) => {
-                            tracing::debug!(what, "the cluster is used");
-                            idle.used(Instant::now());
-                        }
-                        Ok(uses::Next::At(due)) if due < now + after => {
-                            tracing::debug!(%due, "the cluster is used soon");
-                            idle.used(Instant::now());
-                        }
-                        Ok(uses::Next::At(due)) => {
-                            let wake_at = Some(due - AHEAD);
-                            return Errand::Sleep { wake_at };
-                        }
-                        Ok(uses::Next::Never) => return Errand::Sleep { wake_at: None },
-                        Err(error) => {
-                            let reason = error.message();
-                            log(&format!(
-                                "it is not known whether the cluster is used: {reason}"
-                            ));
-                            idle.used(Instant::now());
-                        }
+                    match sleep(settings, api, after).await {
+                        Some(errand) => return errand,
+                        None => idle.used(Instant::now()),
                     }
                 }
             }
         }
         tokio::time::sleep(until_next_look(&rest)).await;
+    }
+}
+
+/// To sleep, unless something uses the cluster that its ports do not tell of, or will within that time.
+async fn sleep(settings: &Settings, api: &Way, after: Duration) -> Option<Errand> {
+    match uses::next(settings, api).await {
+        Ok(Next::Never) => Some(Errand::Sleep { wake_at: None }),
+        Ok(Next::At(due)) if due >= OffsetDateTime::now_utc() + after => Some(Errand::Sleep {
+            wake_at: Some(due - AHEAD),
+        }),
+        Ok(Next::At(due)) => {
+            tracing::debug!(%due, "the cluster is used soon");
+            None
+        }
+        Ok(Next::Now(what)) => {
+            tracing::debug!(what, "the cluster is used");
+            None
+        }
+        Err(error) => {
+            let reason = error.message();
+            log(&format!(
+                "it is not known whether the cluster is used: {reason}"
+            ));
+            None
+        }
     }
 }
 
