@@ -5,7 +5,7 @@
 //! root, so machines share it and get distinct ports.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use crate::spec::Protocol;
 
@@ -57,6 +57,17 @@ pub enum AddressError {
 /// Whether this kind of host can listen on any address of 127.0.0.0/8.
 pub const fn has_many_loopback_addresses() -> bool {
     !cfg!(target_os = "macos")
+}
+
+/// N of a machine at 127.88.0.N; none where it shares the one address that the host has.
+pub fn number(address: IpAddr) -> Option<u8> {
+    match address {
+        IpAddr::V4(address) => match address.octets() {
+            [127, 88, 0, number] => Some(number),
+            _ => None,
+        },
+        IpAddr::V6(_) => None,
+    }
 }
 
 /// Finds an address of its own for a machine: the first 127.88.0.N that is not in `used` and on
@@ -153,6 +164,13 @@ mod tests {
             allocate(&[], &[1], |_| false),
             Err(AddressError::NoAddress { .. })
         ));
+    }
+
+    #[test]
+    fn a_machine_with_an_address_of_its_own_has_a_number() {
+        assert_eq!(number([127, 88, 0, 4].into()), Some(4));
+        assert_eq!(number([127, 88, 1, 4].into()), None);
+        assert_eq!(number(Ipv4Addr::LOCALHOST.into()), None);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use k8s_openapi::api::core::v1::{Namespace, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
+use kube::runtime::watcher::{self, Event};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long the host agent may take to publish a Service's ports.
@@ -32,6 +34,50 @@ pub struct Listed {
     pub target_ports: Vec<String>,
     /// Where it is reached from the host.
     pub ports: Vec<Reach>,
+}
+
+/// A Service's namespace and name.
+pub type Key = (String, String);
+
+/// The key of a Service.
+pub fn key(service: &Service) -> Key {
+    (service.namespace().unwrap_or_default(), service.name_any())
+}
+
+/// All Services of a cluster, as a watch tells of them.
+#[derive(Debug, Default)]
+pub struct Known {
+    services: BTreeMap<Key, Service>,
+    /// A list that is not complete yet.
+    begun: BTreeMap<Key, Service>,
+}
+
+impl Known {
+    /// What the watch said last; whether what is known may have changed. Nothing is known before the first
+    /// list is complete.
+    pub fn take(&mut self, said: Option<watcher::Result<Event<Service>>>) -> Result<bool> {
+        let failed = || "cannot follow Services".to_owned();
+        let event = said.ok_or_else(|| Error::new(ErrorId::ControlPlaneTimeout, failed()))?;
+        match event.context(ErrorId::ControlPlaneTimeout, failed)? {
+            Event::Init => {
+                self.begun.clear();
+                return Ok(false);
+            }
+            Event::InitApply(service) => {
+                self.begun.insert(key(&service), service);
+                return Ok(false);
+            }
+            Event::InitDone => self.services = std::mem::take(&mut self.begun),
+            Event::Apply(service) => drop(self.services.insert(key(&service), service)),
+            Event::Delete(service) => drop(self.services.remove(&key(&service))),
+        }
+        Ok(true)
+    }
+
+    /// Those that there are.
+    pub fn services(&self) -> &BTreeMap<Key, Service> {
+        &self.services
+    }
 }
 
 /// All Services, or those of one namespace.

@@ -2,14 +2,14 @@
 //! of its own with its own ports, led through the machine's agent, which reaches them from inside.
 
 use super::Cluster;
-use crate::error::{Context as _, Error, ErrorId, Result};
+use super::services::{Key, Known, key};
+use crate::error::Result;
 use coracle_protocol::client::AgentClient;
-use coracle_vm::address::AddressError;
+use coracle_vm::address::{self, AddressError};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Service;
-use kube::ResourceExt as _;
 use kube::api::Api;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, watcher};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,7 +24,7 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port {
     /// The Service's namespace and name.
-    pub service: (String, String),
+    pub service: Key,
     /// The ClusterIP.
     pub inside: String,
     /// The Service's port.
@@ -49,35 +49,24 @@ pub async fn open(cluster: &Cluster, mut tell: impl FnMut(&Change)) -> Result<In
     let mut events = std::pin::pin!(watcher(services, watcher::Config::default()));
     let mut tunnel = Tunnel {
         agent,
-        network: network(cluster.endpoint().address),
+        number: address::number(cluster.endpoint().address),
         addresses: BTreeMap::new(),
         open: BTreeMap::new(),
     };
-    let (mut known, mut begun) = (BTreeMap::new(), BTreeMap::new());
-    let failed = || "cannot follow Services".to_owned();
+    let mut known = Known::default();
     loop {
-        let event = events.next().await;
-        let event = event.ok_or_else(|| Error::new(ErrorId::ControlPlaneTimeout, failed()))?;
-        match event.context(ErrorId::ControlPlaneTimeout, failed)? {
-            Event::Init => begun = BTreeMap::new(),
-            Event::InitApply(service) => {
-                begun.insert(name(&service), ports(&service));
-                continue;
-            }
-            Event::InitDone => known = std::mem::take(&mut begun),
-            Event::Apply(service) => drop(known.insert(name(&service), ports(&service))),
-            Event::Delete(service) => drop(known.remove(&name(&service))),
+        if known.take(events.next().await)? {
+            let wanted: Vec<Port> = known.services().values().flat_map(ports).collect();
+            tunnel.lead(&wanted, &mut tell);
         }
-        let wanted: Vec<Port> = known.values().flatten().cloned().collect();
-        tunnel.lead(&wanted, &mut tell);
     }
 }
 
 struct Tunnel {
     agent: AgentClient,
-    /// The first three bytes of its addresses; none where the host has but one.
-    network: Option<[u8; 3]>,
-    addresses: BTreeMap<(String, String), IpAddr>,
+    /// N of its addresses 127.89.N.M, beside those of the load balancers; none where the host has but one.
+    number: Option<u8>,
+    addresses: BTreeMap<Key, IpAddr>,
     open: BTreeMap<Port, Listening>,
 }
 
@@ -135,29 +124,18 @@ impl Tunnel {
     }
 
     /// The Service's own address; one for all where there are no more.
-    fn address(&mut self, service: &(String, String)) -> IpAddr {
+    fn address(&mut self, service: &Key) -> IpAddr {
         if let Some(known) = self.addresses.get(service) {
             return *known;
         }
-        let free = self.network.and_then(|[a, b, c]| {
+        let free = self.number.and_then(|number| {
             (1..=254)
-                .map(|last| IpAddr::from(Ipv4Addr::new(a, b, c, last)))
+                .map(|last| IpAddr::from(Ipv4Addr::new(127, 89, number, last)))
                 .find(|ip| self.addresses.values().all(|taken| taken != ip))
         });
         let address = free.unwrap_or(Ipv4Addr::LOCALHOST.into());
         self.addresses.insert(service.clone(), address);
         address
-    }
-}
-
-/// 127.89.N for a cluster at 127.88.0.N: beside the addresses of its load balancers.
-fn network(cluster: IpAddr) -> Option<[u8; 3]> {
-    match cluster {
-        IpAddr::V4(address) => match address.octets() {
-            [127, 88, 0, own] => Some([127, 89, own]),
-            _ => None,
-        },
-        IpAddr::V6(_) => None,
     }
 }
 
@@ -185,10 +163,6 @@ async fn lead(mut client: TcpStream, agent: AgentClient, port: Port) {
     }
 }
 
-fn name(service: &Service) -> (String, String) {
-    (service.namespace().unwrap_or_default(), service.name_any())
-}
-
 /// The TCP ports of a Service that has a ClusterIP.
 fn ports(service: &Service) -> Vec<Port> {
     let Some(spec) = &service.spec else {
@@ -205,7 +179,7 @@ fn ports(service: &Service) -> Vec<Port> {
     });
     tcp.filter_map(|port| {
         Some(Port {
-            service: name(service),
+            service: key(service),
             inside: inside.clone(),
             number: u16::try_from(port.port).ok()?,
         })
@@ -238,11 +212,5 @@ mod tests {
             of(json!({"type": "ExternalName", "externalName": "example.org"})),
             []
         );
-    }
-
-    #[test]
-    fn each_cluster_has_a_network_of_its_own() {
-        assert_eq!(network([127, 88, 0, 4].into()), Some([127, 89, 4]));
-        assert_eq!(network(Ipv4Addr::LOCALHOST.into()), None);
     }
 }

@@ -6,7 +6,8 @@ use super::{log, spawn};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_vm::MachineDir;
-use std::fs::{File, OpenOptions};
+use coracle_vm::store::atomic;
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -23,21 +24,12 @@ fn lock_file(dir: &MachineDir) -> PathBuf {
     dir.path().join("host-agent.lock")
 }
 
-/// The same, open.
-fn open_lock(dir: &MachineDir) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(lock_file(dir))
-}
-
 /// The lock that a host agent holds as long as it lives. Not waiting for it would mean two that forward
 /// the same ports.
 pub async fn lock(dir: &MachineDir) -> Result<File> {
     let path = lock_file(dir);
     let failed = || format!("cannot lock {}", path.display());
-    let file = open_lock(dir).context(ErrorId::Write, failed)?;
+    let file = atomic::open_lock(&path).context(ErrorId::Write, failed)?;
     let begun = Instant::now();
     loop {
         match file.try_lock() {
@@ -97,7 +89,7 @@ pub fn spawn(settings: &Settings, tethered: bool, short_lives: u32) -> Option<Gu
 pub async fn wait(settings: &Settings, dir: &MachineDir, tethered: bool, lives: u32) -> Result<u8> {
     let begun = Instant::now();
     let failed = || format!("cannot lock {}", lock_file(dir).display());
-    let file = open_lock(dir).context(ErrorId::Write, failed)?;
+    let file = atomic::open_lock(&lock_file(dir)).context(ErrorId::Write, failed)?;
     let waited = tokio::task::spawn_blocking(move || file.lock()).await;
     waited
         .context(ErrorId::Internal, failed)?

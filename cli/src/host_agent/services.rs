@@ -12,15 +12,15 @@ use super::forward::{self, Way};
 use super::log;
 use super::ports::{Published, Wanted};
 use crate::cluster::Cluster;
-use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::cluster::services::{Key, Known};
+use crate::error::Result;
 use crate::settings::Settings;
-use coracle_vm::GuestPort;
 use coracle_vm::spec::Protocol;
+use coracle_vm::{GuestPort, address};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
-use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, watcher};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -44,7 +44,6 @@ const RETRY: Duration = Duration::from_secs(10);
 /// Ports to be open from now on, all of them, and who waits to hear what came of it.
 pub type Order = (Vec<Wanted>, oneshot::Sender<Vec<Published>>);
 
-type Key = (String, String);
 type Services = BTreeMap<Key, Service>;
 
 /// What the Services ask for.
@@ -90,15 +89,13 @@ async fn watch(
     let client = forward::api(&cluster, way).await?;
     let api: Api<Service> = Api::all(client.clone());
     let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
-    let mut services = Services::new();
-    let mut begun = Services::new();
+    let mut known = Known::default();
     let mut follower = Follower {
         client,
         address,
         orders: orders.clone(),
         troubled: false,
     };
-    // Nothing is known before the first list is complete.
     let mut dirty = false;
     loop {
         let wait = match (dirty, follower.troubled) {
@@ -107,31 +104,15 @@ async fn watch(
             (false, false) => Duration::MAX,
         };
         tokio::select! {
-            event = events.next() => {
-                let failed = || "cannot follow Services".to_owned();
-                let event = event.ok_or_else(|| Error::new(ErrorId::ControlPlaneTimeout, failed()))?;
-                let event = event.context(ErrorId::ControlPlaneTimeout, failed)?;
-                match event {
-                    Event::Init => begun = Services::new(),
-                    Event::InitApply(service) => drop(begun.insert(key(&service), service)),
-                    Event::InitDone => {
-                        services = std::mem::take(&mut begun);
-                        *pause = BACK_OFF.0;
-                        dirty = true;
-                    }
-                    Event::Apply(service) => {
-                        services.insert(key(&service), service);
-                        dirty = true;
-                    }
-                    Event::Delete(service) => {
-                        services.remove(&key(&service));
-                        dirty = true;
-                    }
+            said = events.next() => {
+                if known.take(said)? {
+                    *pause = BACK_OFF.0;
+                    dirty = true;
                 }
             }
             () = tokio::time::sleep(wait) => {
                 dirty = false;
-                follower.publish(&services).await?;
+                follower.publish(known.services()).await?;
             }
         }
     }
@@ -186,10 +167,6 @@ impl Follower {
         }
         Ok(())
     }
-}
-
-fn key(service: &Service) -> Key {
-    (service.namespace().unwrap_or_default(), service.name_any())
 }
 
 /// What a load balancer's status says. In the cluster nobody answers at a loopback address of the host:
@@ -259,15 +236,8 @@ fn plan(services: &Services, address: IpAddr) -> Plan {
 /// An address for each load balancer: the one that it has, else the first of 127.88.N.0/24 that is free
 /// for a cluster at 127.88.0.N. Where the host has but one loopback address they all share it.
 fn addresses(services: &Services, cluster: IpAddr) -> BTreeMap<Key, IpAddr> {
-    let network = match cluster {
-        IpAddr::V4(address) => match address.octets() {
-            [127, 88, 0, own] => Some(own),
-            _ => None,
-        },
-        IpAddr::V6(_) => None,
-    };
     let ours = services.iter().filter(|(_, one)| is_our_balancer(one));
-    let Some(network) = network else {
+    let Some(network) = address::number(cluster) else {
         return ours.map(|(key, _)| (key.clone(), cluster)).collect();
     };
     let mut taken = BTreeSet::new();
@@ -306,6 +276,7 @@ fn addresses(services: &Services, cluster: IpAddr) -> BTreeMap<Key, IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::services::key;
     use serde_json::json;
 
     fn services(all: &[serde_json::Value]) -> Services {

@@ -5,14 +5,13 @@
 //! it has written its pid file or opened its monitor. Windows has no locks that are inherited: there the
 //! pid file and the monitor are all that there is to see.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::driver::DriverError;
 use crate::state::MachineState;
-use crate::store::MachineDir;
+use crate::store::{MachineDir, atomic};
 
 /// How long a process that is ending may take to let go of its files, memory first.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,7 +28,7 @@ pub(super) async fn take(dir: &MachineDir) -> Result<Option<File>, DriverError> 
         path: path(dir),
         source,
     };
-    let file = open(dir).map_err(failed)?;
+    let file = atomic::open_lock(&path(dir)).map_err(failed)?;
     let begun = Instant::now();
     loop {
         match file.try_lock() {
@@ -68,14 +67,6 @@ pub(super) async fn given_back(dir: &MachineDir, limit: Duration) -> bool {
 
 fn path(dir: &MachineDir) -> PathBuf {
     dir.path().join("qemu.lock")
-}
-
-fn open(dir: &MachineDir) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path(dir))
 }
 
 #[cfg(test)]

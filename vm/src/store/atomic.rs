@@ -51,6 +51,16 @@ fn written<'a>(path: &'a Path, content: &[u8]) -> io::Result<(&'a Path, NamedTem
     Ok((folder, file))
 }
 
+/// Opens a file to be locked, for its owner only (0600 on Unix); makes it where it is missing. What is in it
+/// stays.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
 /// Makes the names in a folder survive a loss of power. Windows has no such call and needs none.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     if cfg!(unix) {

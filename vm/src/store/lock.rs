@@ -1,7 +1,7 @@
 //! One lock a machine, which the kernel releases when its holder dies.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -138,12 +138,8 @@ const VANISHING_FILES: u32 = 100;
 
 /// One attempt. `None` when another process holds the lock.
 fn try_lock(path: &Path) -> io::Result<Option<File>> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     for _ in 0..VANISHING_FILES {
-        let file = options.open(path)?;
+        let file = atomic::open_lock(path)?;
         if !FileExt::try_lock_exclusive(&file)? {
             return Ok(None);
         }
