@@ -128,15 +128,21 @@ impl Tunnel {
         if let Some(known) = self.addresses.get(service) {
             return *known;
         }
-        let free = self.number.and_then(|number| {
-            (1..=254)
-                .map(|last| IpAddr::from(Ipv4Addr::new(127, 89, number, last)))
-                .find(|ip| self.addresses.values().all(|taken| taken != ip))
-        });
-        let address = free.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let address = free(self.number, &self.addresses);
         self.addresses.insert(service.clone(), address);
         address
     }
+}
+
+/// The first of 127.89.N that no Service has; where the host has but one address, or they are used up, that
+/// one for all.
+fn free(number: Option<u8>, taken: &BTreeMap<Key, IpAddr>) -> IpAddr {
+    let own = number.and_then(|number| {
+        (1..=254)
+            .map(|last| IpAddr::from(Ipv4Addr::new(127, 89, number, last)))
+            .find(|ip| taken.values().all(|other| other != ip))
+    });
+    own.unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
 async fn serve(listener: TcpListener, agent: AgentClient, port: Port) {
@@ -212,5 +218,15 @@ mod tests {
             of(json!({"type": "ExternalName", "externalName": "example.org"})),
             []
         );
+    }
+
+    #[test]
+    fn each_cluster_has_a_network_of_its_own() {
+        let mut taken = BTreeMap::new();
+        let first = free(Some(4), &taken);
+        assert_eq!(first, IpAddr::from([127, 89, 4, 1]));
+        taken.insert(("a".to_owned(), "b".to_owned()), first);
+        assert_eq!(free(Some(4), &taken), IpAddr::from([127, 89, 4, 2]));
+        assert_eq!(free(None, &taken), Ipv4Addr::LOCALHOST);
     }
 }
