@@ -19,15 +19,18 @@ use crate::power::Power;
 use crate::rekey::Rekey;
 use crate::supervise::Supervisor;
 use crate::upkeep::Upkeep;
+use bytes::Bytes;
 use services::Services;
+use std::io::Read;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio_stream::Stream;
-use tonic::Status;
+use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::io::{StreamReader, SyncIoBridge};
 use tonic::transport::Server;
+use tonic::{Status, Streaming};
 
 /// What the services act on.
 #[derive(Debug)]
@@ -80,6 +83,19 @@ type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Bytes in one message of a stream.
 const CHUNK: usize = 64 << 10;
+
+/// What comes in the requests that follow, for code that blocks: the bytes that `data` finds in each. To be
+/// made inside the runtime, and read outside of it.
+fn blocking_reader<T: Send + 'static>(
+    requests: Streaming<T>,
+    data: impl Fn(T) -> Option<Vec<u8>> + Send + 'static,
+) -> impl Read + Send + 'static {
+    let chunks = requests.filter_map(move |request| match request {
+        Ok(request) => data(request).map(|data| Ok(Bytes::from(data))),
+        Err(status) => Some(Err(std::io::Error::other(status))),
+    });
+    SyncIoBridge::new(StreamReader::new(chunks))
+}
 
 /// Serves until the listener fails. The identity may be replaced meanwhile: connections made
 /// from then on use the new one.

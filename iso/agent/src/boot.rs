@@ -210,7 +210,7 @@ async fn serve(
         None => None,
     };
     let probe = Probe::new(children.clone(), PKI.into());
-    if let Err(error) = given.guard_host(&children).await {
+    if let Err(error) = given.guard_host(&children, given.host_access()).await {
         kernel::complain(&format!("pods may reach the host: {error}"));
     }
     let outward = given.environment();

@@ -1,8 +1,7 @@
 //! Files: tar streams in and out.
 
-use super::{Agent, CHUNK, Replies};
+use super::{Agent, CHUNK, Replies, blocking_reader};
 use crate::accounts::{self, Account};
-use bytes::Bytes;
 use coracle_protocol::api::files_server::Files as Service;
 use coracle_protocol::api::put_request::Request as Message;
 use coracle_protocol::api::{FileChunk, GetRequest, PutReply, PutRequest};
@@ -13,9 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 use tonic::{Request, Response, Status, Streaming};
 
 pub(super) struct Files(pub(super) Arc<Agent>);
@@ -45,14 +42,10 @@ impl Service for Files {
                     .ok_or_else(|| Status::not_found(format!("there is no user {name}")))?,
             ),
         };
-        let chunks = requests.filter_map(|request| match request {
-            Ok(PutRequest {
-                request: Some(Message::Data(data)),
-            }) => Some(Ok(Bytes::from(data))),
-            Ok(_) => None,
-            Err(status) => Some(Err(io::Error::other(status))),
+        let reader = blocking_reader(requests, |request: PutRequest| match request.request? {
+            Message::Data(data) => Some(data),
+            Message::Target(_) => None,
         });
-        let reader = SyncIoBridge::new(StreamReader::new(chunks));
         let unpacked =
             tokio::task::spawn_blocking(move || unpack(reader, &folder, owner.as_ref())).await;
         let reply = unpacked.map_err(|error| Status::internal(error.to_string()))?;

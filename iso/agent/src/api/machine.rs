@@ -1,8 +1,7 @@
 //! Machine: facts, readiness, clock, power.
 
-use super::{Agent, Replies};
+use super::{Agent, Replies, blocking_reader};
 use crate::kernel;
-use bytes::Bytes;
 use coracle_protocol::api::give_request::Request as Giving;
 use coracle_protocol::api::machine_server::Machine as Service;
 use coracle_protocol::api::{
@@ -20,7 +19,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 use tonic::{Request, Response, Status, Streaming};
 
 /// How long what was restarted may take to be ready.
@@ -127,16 +125,18 @@ impl Service for Machine {
         };
         let given: Given = serde_json::from_slice(&json)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let files = requests.filter_map(|request| match request {
-            Ok(GiveRequest {
-                request: Some(Giving::Files(data)),
-            }) => Some(Ok(Bytes::from(data))),
-            Ok(_) => None,
-            Err(status) => Some(Err(std::io::Error::other(status))),
+        let mut files = blocking_reader(requests, |request: GiveRequest| match request.request? {
+            Giving::Files(data) => Some(data),
+            Giving::Given(_) => None,
         });
-        let mut files = SyncIoBridge::new(StreamReader::new(files));
         let agent = &self.agent;
-        let access_changes = agent.given.host_access() != given.host_access;
+        // First, so that what could not be guarded is not taken for given.
+        if agent.given.host_access() != given.host_access {
+            let guarded = agent.given.guard_host(&agent.children, given.host_access);
+            guarded
+                .await
+                .map_err(|error| Status::internal(error.to_string()))?;
+        }
         let receiver = Arc::clone(&agent.given);
         let taken = tokio::task::spawn_blocking(move || {
             let taken = receiver.take(given, &mut files);
@@ -147,10 +147,6 @@ impl Service for Machine {
         let taken = taken.await;
         let taken = taken.map_err(|error| Status::internal(error.to_string()))?;
         let outward = taken.map_err(|error| Status::internal(error.to_string()))?;
-        if access_changes {
-            let guarded = agent.given.guard_host(&agent.children).await;
-            guarded.map_err(|error| Status::internal(error.to_string()))?;
-        }
         agent.logs.note("took what the host gives");
         if outward {
             let restarted = agent.supervisor.restart_outward(READY).await;

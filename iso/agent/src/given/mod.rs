@@ -93,16 +93,15 @@ impl Receiver {
         &self.environment
     }
 
-    /// Has the packet filter let pods and containers connect to the host, or not, as was given last.
+    /// Has the packet filter let pods and containers connect to the host, or not.
     ///
     /// # Errors
     /// It could not be told.
-    pub async fn guard_host(&self, children: &Children) -> Result<(), RunError> {
-        let is_allowed = self.present().host_access;
+    pub async fn guard_host(&self, children: &Children, is_allowed: bool) -> Result<(), RunError> {
         access::set(children, self.host, is_allowed).await
     }
 
-    /// Whether pods and containers may connect to the host.
+    /// Whether pods and containers may connect to the host, as was given last.
     #[must_use]
     pub fn host_access(&self) -> bool {
         self.present().host_access
