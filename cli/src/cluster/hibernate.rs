@@ -62,6 +62,8 @@ pub async fn hibernate(cluster: &Cluster) -> Result<Saved> {
     let record = match saved.await {
         Ok(record) => record,
         Err(error) => {
+            // First: a guest must not run on a disk that its own save has filled.
+            drop(saving);
             driver.resume(dir).await?;
             return Err(error);
         }

@@ -48,16 +48,32 @@ pub(super) async fn freeze(dir: &MachineDir, files: &TemplateFiles) -> Result<()
 }
 
 /// Stops the guest's processors and writes all that the guest goes on from later. Afterwards the
-/// machine is paused; after an error it is paused too, and may go on.
+/// machine is paused; after an error it is paused too, and may go on: what was written until then is
+/// removed, since a guest must not run on a disk that its own save has filled.
 pub(super) async fn save(dir: &MachineDir, files: &SavedFiles) -> Result<Kept, DriverError> {
     let mut monitor = connect(dir).await?;
     capture::idle(&mut monitor).await?;
     monitor.execute(qapi::qmp::stop {}).await?;
+    let saved = written(&mut monitor, dir, files).await;
+    if saved.is_err()
+        && let Err(error) = files.clear()
+    {
+        // What went wrong first is what to tell.
+        tracing::warn!(%error, "what a save left cannot be removed");
+    }
+    saved
+}
+
+async fn written(
+    monitor: &mut QmpClient,
+    dir: &MachineDir,
+    files: &SavedFiles,
+) -> Result<Kept, DriverError> {
     #[cfg(target_os = "linux")]
-    if let Some(kept) = apart(&mut monitor, dir, files).await? {
+    if let Some(kept) = apart(monitor, dir, files).await? {
         return Ok(kept);
     }
-    stream(&mut monitor, dir, files).await
+    stream(monitor, dir, files).await
 }
 
 /// Memory and devices each for itself; `None` where this process cannot read the memory.

@@ -165,6 +165,19 @@ impl SavedFiles {
     pub fn stream(&self) -> PathBuf {
         self.folder.join("stream")
     }
+
+    /// Removes all that is in the folder.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A saved machine that can go on.
