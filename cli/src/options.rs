@@ -149,6 +149,9 @@ options! {
     /// Put the cluster to sleep when nobody has used it for so long, such as 30m, or `never`
     [long, value_name = "DURATION", env = "CORACLE_AUTO_STOP"]
     auto_stop: String,
+    /// A folder of this host for pods and containers, as HOST:GUEST or HOST:GUEST:ro; may be repeated
+    [long, value_name = "HOST:GUEST", visible_alias = "mount-string"]
+    mount: Vec<String>,
     /// What to wait for: all, none, or some of apiserver,node,dns,storage
     [long, value_name = "WHAT", value_delimiter = ',']
     wait: Vec<String>,

@@ -1,6 +1,13 @@
 //! Generates the gRPC types; needs `protoc` (Debian: protobuf-compiler).
 
 fn main() -> std::io::Result<()> {
+    let files = [
+        "proto/agent.proto",
+        "proto/folders.proto",
+        "proto/signer.proto",
+    ];
     tonic_prost_build::configure()
-        .compile_protos(&["proto/agent.proto", "proto/signer.proto"], &["proto"])
+        // What files hold goes from message to message without a copy.
+        .bytes(".coracle.folders.v1")
+        .compile_protos(&files, &["proto"])
 }

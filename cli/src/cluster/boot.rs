@@ -12,7 +12,7 @@ use crate::settings::Settings;
 use coracle_iso::images::Image;
 use coracle_protocol::client::AgentClient;
 use coracle_protocol::given::Parcel;
-use coracle_protocol::guest::{FORMAT, GuestConfig, GuestNetwork, KubernetesConfig};
+use coracle_protocol::guest::{FORMAT, GuestConfig, GuestNetwork, HostFolder, KubernetesConfig};
 use coracle_protocol::{AGENT_PORT, API_PORT, SSH_PORT, seed};
 use coracle_vm::address;
 use coracle_vm::log_file;
@@ -213,7 +213,8 @@ pub async fn prepare(cluster: &Cluster, beginning: &Beginning, parcel: &Parcel) 
         }
         Beginning::Saved(_) => {
             // All of it is as it was, but for what a boot from inside would be given.
-            if !given::is_in_seed(&cluster.dir().seed_disk(), parcel) {
+            let has_mounts = cluster.record().mounts.is_some();
+            if has_mounts || !given::is_in_seed(&cluster.dir().seed_disk(), parcel) {
                 write_seed(cluster, &own, parcel)?;
             }
             return Ok(());
@@ -256,7 +257,11 @@ async fn finish(cluster: &Cluster, boots_with: &IdentityFiles, parcel: &Parcel) 
 
 /// Settings, identity and what the host gives as a seed disk.
 fn write_seed(cluster: &Cluster, files: &IdentityFiles, parcel: &Parcel) -> Result<()> {
-    let config = guest_config(cluster.record(), files)?;
+    let mut config = guest_config(cluster.record(), files)?;
+    if *files != cluster.passing_identity() {
+        // One that becomes a template has none.
+        config.host_folders = host_folders(cluster.record());
+    }
     let seed = seed::encode(&config, parcel).context(ErrorId::Internal, || {
         "cannot write the machine's settings".into()
     })?;
@@ -293,8 +298,20 @@ fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestCo
             extra_args: spec.extra_args.clone(),
             identity: files.cluster_identity()?,
         }),
+        host_folders: Vec::new(),
         written_at_millis: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+fn host_folders(record: &ClusterRecord) -> Vec<HostFolder> {
+    let mounts = record.mounts.iter().flatten();
+    mounts
+        .map(|mount| HostFolder {
+            id: mount.to_string(),
+            guest_path: mount.guest.clone(),
+            read_only: mount.read_only,
+        })
+        .collect()
 }
 
 /// Brings the machine to run, from whatever state it is in.

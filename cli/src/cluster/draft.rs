@@ -5,6 +5,7 @@
 //! ```
 
 use super::bring_up::catalogue;
+use super::mount::Mount;
 use super::record::{ClusterRecord, Endpoint, FORMAT, Rest};
 use super::spec::{ClusterSpec, LEAST_DISK_MIB, StartOptions, Wait};
 use super::template::{self, Beginning};
@@ -45,6 +46,7 @@ pub struct Draft {
     rest: Rest,
     /// Whether pods may connect to the host.
     host_access: bool,
+    mounts: Option<Vec<Mount>>,
     /// What it begins with.
     pub beginning: Beginning,
     /// Held while a template is made, so that nobody else makes the same.
@@ -89,6 +91,7 @@ impl Draft {
                 stop_at: None,
             },
             host_access: options.host_access.unwrap_or(false),
+            mounts: Some(options.mounts.clone()).filter(|mounts| !mounts.is_empty()),
             beginning,
             baking,
         })
@@ -112,6 +115,8 @@ impl Draft {
                 ..record.rest
             },
             host_access: record.host_access,
+            // What its pods have, its memory says that they have.
+            mounts: record.mounts.clone(),
             beginning: Beginning::Cold,
             baking: None,
         })
@@ -141,6 +146,7 @@ impl Draft {
             applied_addons: self.addons.clone(),
             rest: self.rest,
             host_access: self.host_access,
+            mounts: self.mounts.clone(),
             former_kubeconfig: None,
         };
         let record = coracle_vm::Record::new(

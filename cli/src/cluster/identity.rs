@@ -32,7 +32,7 @@ const AUTHORITY_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const ADMIN_GROUP: &str = "system:masters";
 
 /// The paths of a cluster's identity.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityFiles {
     folder: PathBuf,
 }

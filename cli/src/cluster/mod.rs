@@ -25,6 +25,7 @@ pub mod hibernate;
 mod identity;
 pub mod image;
 mod kubeconfig;
+pub mod mount;
 pub mod pause;
 mod ready;
 mod record;

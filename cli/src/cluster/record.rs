@@ -1,5 +1,6 @@
 //! What Coracle keeps about a cluster beside its machine: the opaque part of `machine.json`.
 
+use super::mount::Mount;
 use super::spec::ClusterSpec;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct ClusterRecord {
     /// Whether pods may connect to the host.
     #[serde(default)]
     pub host_access: bool,
+    /// Folders of the host that its machine has; None where it never had one.
+    #[serde(default)]
+    pub mounts: Option<Vec<Mount>>,
     /// What stood in the kubeconfig before its context; None before that was written.
     pub former_kubeconfig: Option<coracle_kubeconfig::Former>,
 }

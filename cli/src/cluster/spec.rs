@@ -2,6 +2,7 @@
 
 mod values;
 
+use super::mount::{self, Mount};
 use crate::error::{Error, ErrorId, Result};
 use crate::options::{Amount, ClusterOptions};
 use coracle_vm::{DriverKind, Size};
@@ -77,6 +78,8 @@ pub struct StartOptions {
     pub cold: bool,
     /// Whether pods may connect to the host, if that was said.
     pub host_access: Option<bool>,
+    /// Folders of the host that its machine is to have beside those that it has.
+    pub mounts: Vec<Mount>,
     /// After how long without use the cluster is put to sleep, if that was said; never is `Some(None)`.
     #[allow(clippy::option_option, reason = "not said, never, or after so long")]
     pub auto_stop: Option<Option<Duration>>,
@@ -315,6 +318,7 @@ impl StartOptions {
             keep_context: options.keep_context.unwrap_or(false),
             cold: options.cold.unwrap_or(false),
             host_access: options.host_access,
+            mounts: mount::parse_all(options.mount.as_deref().unwrap_or_default())?,
             auto_stop: options.auto_stop.as_deref().map(auto_stop).transpose()?,
             wait,
             wait_limit: options

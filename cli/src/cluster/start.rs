@@ -16,7 +16,7 @@ use super::draft::{COMMAND, Draft, verify_image};
 use super::spec::{ClusterSpec, LEAST_DISK_MIB, LEAST_MEMORY_MIB, StartOptions};
 use super::steps::{Step, Steps};
 use super::template::{self, Beginning};
-use super::{Cluster, boot, given, hibernate, host_resources, image, kubeconfig, store};
+use super::{Cluster, boot, given, hibernate, host_resources, image, kubeconfig, mount, store};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
@@ -91,6 +91,7 @@ pub async fn start(
         crate::host_agent::ensure(settings, cluster).await?;
         change_what_may_change(settings, cluster, asked, options.wait_limit).await?;
         if is_ready(settings, cluster, options).await {
+            mount::settle(app).await?;
             return Ok(Outcome::WasRunning);
         }
     }
@@ -165,6 +166,7 @@ pub async fn start(
     let current =
         kubeconfig::write(settings, &lock, cluster.dir().name(), options.keep_context).await?;
     steps.finish();
+    mount::settle(app).await?;
     Ok(Outcome::Ready {
         version: cluster.record().spec.kubernetes_version.clone(),
         address: cluster.endpoint().address,
@@ -173,7 +175,8 @@ pub async fn start(
 }
 
 /// Takes over what was asked for this time of what may change without a new machine: when the cluster
-/// rests, which holds at once, and whether pods may connect to the host, which the next launch brings.
+/// rests and which folders it has, which holds at once, and whether pods may connect to the host, which
+/// the next launch brings.
 async fn change_what_may_change(
     settings: &Settings,
     cluster: &Cluster,
@@ -184,7 +187,8 @@ async fn change_what_may_change(
     let record = cluster.record();
     let auto_stop = asked.auto_stop.unwrap_or(record.rest.auto_stop);
     let host_access = asked.host_access.unwrap_or(record.host_access);
-    if (auto_stop, host_access) == (record.rest.auto_stop, record.host_access) {
+    let is_same = (auto_stop, host_access) == (record.rest.auto_stop, record.host_access);
+    if is_same && asked.mounts.is_empty() {
         return Ok(());
     }
     let name = cluster.dir().name();
@@ -192,6 +196,9 @@ async fn change_what_may_change(
     super::update(settings, &lock, name, |record| {
         record.rest.auto_stop = auto_stop;
         record.host_access = host_access;
+        for mount in asked.mounts {
+            mount.add_to(record.mounts.get_or_insert_default());
+        }
     })
 }
 

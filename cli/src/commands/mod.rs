@@ -13,6 +13,7 @@ mod ip;
 pub mod kubectl;
 mod list;
 mod logs;
+mod mount;
 mod options;
 mod pause;
 mod profile;
@@ -98,6 +99,7 @@ commands! {
     SshKey(ssh::KeyArgs),
     SshHost(ssh::HostArgs),
     Cp(cp::Args),
+    Mount(mount::Args),
     Service(service::Args),
     Tunnel(tunnel::Args),
     Kubectl(kubectl::Args),

@@ -16,6 +16,8 @@ use time::OffsetDateTime;
 const RETIRING: Duration = Duration::from_secs(60);
 /// How long a cluster that sleeps may take to run; longest where what was saved cannot be used any more.
 const WAKING: Duration = Duration::from_secs(120);
+/// How long folders may take to be mounted, also in a machine that has just gone on.
+const MOUNTING: Duration = Duration::from_secs(60);
 /// The pause between two looks at it.
 const WAKING_PAUSE: Duration = Duration::from_millis(50);
 
@@ -62,6 +64,18 @@ pub async fn published(dir: &MachineDir) -> Result<Vec<Published>> {
         Answer::Published(published) => published,
         _ => Vec::new(),
     })
+}
+
+/// Has the machine have those folders of this host that the cluster's record says. Gives those that it
+/// has not, and why.
+pub async fn mount(dir: &MachineDir) -> Result<Vec<(String, String)>> {
+    match control::ask_within(dir, &Request::Mount, MOUNTING).await? {
+        Answer::Mounted(refused) => Ok(refused),
+        _ => Err(Error::new(
+            ErrorId::MachineNotRunning,
+            "the cluster has no host agent, which serves the host's folders",
+        )),
+    }
 }
 
 /// Sends the host agent away: the cluster's ports are free then, and nothing wakes it. A machine that

@@ -62,7 +62,7 @@ impl LaunchFrom {
     }
 }
 
-/// What is asked. But for [`Request::Published`] the caller holds the machine's lock.
+/// What is asked. But for [`Request::Published`] and [`Request::Mount`] the caller holds the machine's lock.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
@@ -79,6 +79,8 @@ pub enum Request {
     Capture(PathBuf),
     /// Tell which ports Services have on the host.
     Published,
+    /// Mount what the cluster's record says, and nothing else.
+    Mount,
     /// Nothing: requests are answered one after the other, so this is when all others are done.
     Wait,
     /// Give the ports back and end. A machine that runs goes on.
@@ -101,6 +103,8 @@ pub enum Answer {
     Captured(Captured),
     /// What came of the ports that Services asked for.
     Published(Vec<Published>),
+    /// What of it could not be mounted, and why.
+    Mounted(Vec<(String, String)>),
     /// Nothing is being done any more.
     Idle {
         /// Whether this host agent launched the machine that there is.

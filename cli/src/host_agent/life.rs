@@ -17,9 +17,9 @@ use super::control::{self, Answer, Asked, LaunchFrom, Request};
 use super::ports::Ports;
 use super::rest::{self, Presence};
 use super::services::{self, Order};
-use super::{Report, Told, asked, clock, detach, errand, guard, keep, log};
+use super::{Report, Told, asked, clock, detach, errand, folders, guard, keep, log};
 use crate::cluster::{Cluster, hibernate};
-use crate::error::{Context as _, ErrorId, Result};
+use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_vm::{Driver as _, MachineDir, MachineState, Origin, RunningProcess, TemplateFiles};
 use std::convert::Infallible;
@@ -83,6 +83,8 @@ struct HostAgent {
     /// Follows the Services of a machine that there is, and what it orders.
     following: Option<AbortOnDrop<Infallible>>,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
+    /// Commands that changed which folders the machine has.
+    mounting: mpsc::Sender<folders::Order>,
 }
 
 /// A task that ends with this value.
@@ -112,7 +114,7 @@ pub async fn serve(
         serde_json::to_string(&report).context(ErrorId::Internal, || "cannot report".into())?;
     // The parent may be gone: the machine goes on without it.
     let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
-    let (lock, listener, mut agent) = match begun {
+    let (lock, listener, mut agent, mount_orders) = match begun {
         Ok(begun) => begun,
         Err(error) => {
             log(&error.render(settings.profile.as_str()));
@@ -125,10 +127,12 @@ pub async fn serve(
     let dir = agent.dir.clone();
     let (activity, api) = (Arc::clone(&agent.activity), agent.ports.api());
     let presence = agent.presence.subscribe();
+    let agent_presence = agent.presence.subscribe();
     let farewell = tokio::select! {
         farewell = agent.live(requests) => farewell,
         never = keep::logs_short(&dir) => match never {},
         never = clock::keep(settings) => match never {},
+        never = folders::keep(settings, agent_presence, mount_orders) => match never {},
         never = rest::keep(settings, &activity, presence, api) => match never {},
         never = end_with_tether(settings), if tethered => match never {},
     };
@@ -152,8 +156,16 @@ pub async fn serve(
     Ok(0)
 }
 
+/// What [`begin`] gives.
+type Begun = (
+    File,
+    control::Listener,
+    HostAgent,
+    mpsc::Receiver<folders::Order>,
+);
+
 /// The lock that makes it the only one, where it is asked, and itself with a machine.
-async fn begin(settings: &Settings, first: &First) -> Result<(File, control::Listener, HostAgent)> {
+async fn begin(settings: &Settings, first: &First) -> Result<Begun> {
     let cluster = Cluster::find(settings)?;
     let dir = cluster.dir().clone();
     let lock = guard::lock(&dir).await?;
@@ -161,6 +173,7 @@ async fn begin(settings: &Settings, first: &First) -> Result<(File, control::Lis
     let ports = Ports::open(cluster.endpoint(), Arc::clone(&activity))?;
     // Before the machine runs, so that whoever sees it run finds somebody to ask.
     let listener = control::listen(&dir)?;
+    let (mounting, mount_orders) = mpsc::channel(1);
     let mut agent = HostAgent {
         settings: settings.clone(),
         dir,
@@ -174,12 +187,13 @@ async fn begin(settings: &Settings, first: &First) -> Result<(File, control::Lis
         stepping: None,
         following: None,
         orders: mpsc::channel(1),
+        mounting,
     };
     match first {
         First::Launch(from) => agent.launch(from).await?,
         First::Adopt => agent.adopt(&cluster).await?,
     }
-    Ok((lock, listener, agent))
+    Ok((lock, listener, agent, mount_orders))
 }
 
 impl HostAgent {
@@ -197,6 +211,10 @@ impl HostAgent {
                 biased;
                 asked = requests.recv() => {
                     let (request, answer_to) = asked?;
+                    if let Request::Mount = request {
+                        tokio::spawn(mount(self.mounting.clone(), answer_to));
+                        continue;
+                    }
                     let answer = self.carry_out(request).await.unwrap_or_else(|error| {
                         log(&error.render(self.settings.profile.as_str()));
                         Answer::Failed(Told::from(&error))
@@ -255,6 +273,8 @@ impl HostAgent {
             Request::Wait => Answer::Idle {
                 launched: matches!(self.machine, Machine::Launched(_)),
             },
+            // Answered by who serves folders: this one does not wait for that.
+            Request::Mount => Answer::Mounted(Vec::new()),
             Request::Retire => Answer::Retired,
         })
     }
@@ -383,6 +403,18 @@ impl HostAgent {
             driver.learn(&self.dir, process, &files);
         }
     }
+}
+
+/// Has somebody mount, and answers when that is done.
+async fn mount(mounting: mpsc::Sender<folders::Order>, answer_to: oneshot::Sender<Answer>) {
+    let (order, outcome) = oneshot::channel();
+    let sent = mounting.send(order).await;
+    let answer = match outcome.await {
+        Ok(Ok(refused)) if sent.is_ok() => Answer::Mounted(refused),
+        Ok(Err(reason)) => Answer::Failed(Told::from(&Error::new(ErrorId::Guest, reason))),
+        _ => Answer::Nobody,
+    };
+    let _ = answer_to.send(answer);
 }
 
 /// Waits for the machine's end and says how it was. May be cancelled.

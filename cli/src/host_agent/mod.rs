@@ -34,6 +34,7 @@ mod clock;
 mod control;
 mod detach;
 mod errand;
+mod folders;
 mod forward;
 mod guard;
 mod idle;
@@ -46,7 +47,7 @@ mod spawn;
 mod uses;
 
 pub use asked::{
-    capture, ensure, hibernate, is_asleep, launch, published, retire, settle, sleep, wake,
+    capture, ensure, hibernate, is_asleep, launch, mount, published, retire, settle, sleep, wake,
 };
 pub use control::{LaunchFrom, is_there};
 pub use guard::wait as guard;

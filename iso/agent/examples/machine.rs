@@ -96,6 +96,7 @@ fn write_seed(folder: &Path) -> Outcome<()> {
                     .into(),
             ],
         },
+        host_folders: Vec::new(),
         kubernetes: Some(KubernetesConfig {
             version: "v1.37.2".into(),
             service_cidr: "10.96.0.0/12".into(),

@@ -14,6 +14,7 @@ pub use tls::{Callers, Identity, IdentityError};
 
 use crate::children::Children;
 use crate::given::Receiver;
+use crate::host_folders::HostFolders;
 use crate::logs::Logs;
 use crate::power::Power;
 use crate::rekey::Rekey;
@@ -55,6 +56,8 @@ pub struct Agent {
     pub rekey: Rekey,
     /// What takes what the host gives beyond identity.
     pub given: Arc<Receiver>,
+    /// Folders of the host that are mounted here.
+    pub host_folders: Arc<HostFolders>,
     /// What looks after disk and certificates.
     pub upkeep: Upkeep,
     /// The connections to this API.

@@ -9,6 +9,7 @@ use crate::api::{self, Agent, Identity};
 use crate::children::Children;
 use crate::disks::{self, Content, Disk};
 use crate::given::Receiver;
+use crate::host_folders::HostFolders;
 use crate::kernel;
 use crate::logs::{self, Logs};
 use crate::mounts;
@@ -213,6 +214,13 @@ async fn serve(
     if let Err(error) = given.guard_host(&children, given.host_access()).await {
         kernel::complain(&format!("pods may reach the host: {error}"));
     }
+    let host_folders = Arc::new(HostFolders::default());
+    for refusal in host_folders.at_boot(&config.host_folders) {
+        kernel::complain(&format!(
+            "{} is not mounted: {}",
+            refusal.id, refusal.reason
+        ));
+    }
     let outward = given.environment();
     let supervisor = Supervisor::start(components, &children, &logs, &probe, outward);
     let supervisor = Arc::new(supervisor);
@@ -239,6 +247,7 @@ async fn serve(
             pki: PKI.into(),
         },
         given: Arc::new(given),
+        host_folders,
         upkeep,
         callers: api::Callers::default(),
     });

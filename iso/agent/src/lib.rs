@@ -18,6 +18,7 @@
 //! - [`children`] is the one place that starts and reaps processes: PID 1 inherits orphans, so
 //!   nothing else may wait for a child;
 //! - [`given`] places what the host gives beyond that: a proxy, authorities, names, files;
+//! - [`host_folders`] mounts folders of the host, which answers what is asked of them;
 //! - [`api`] answers the host, and works as well in a process that is not PID 1, which is how
 //!   the tests run it.
 
@@ -28,6 +29,7 @@ pub mod children;
 pub mod cri;
 pub mod disks;
 pub mod given;
+pub mod host_folders;
 pub mod images;
 pub mod kernel;
 pub mod logs;

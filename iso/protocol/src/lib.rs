@@ -20,6 +20,12 @@ pub mod api {
     tonic::include_proto!("coracle.agent.v1");
 }
 
+/// The generated messages, client and server of `proto/folders.proto`: folders of the host in the machine.
+#[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications)]
+pub mod folders {
+    tonic::include_proto!("coracle.folders.v1");
+}
+
 /// The generated messages, client and server of `proto/signer.proto`: Kubernetes' interface to an
 /// external signer of service account tokens.
 #[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications)]
@@ -44,3 +50,8 @@ pub const ROOT_UUID: &str = "636f7261-636c-4e00-8000-000000000001";
 pub const KUBERNETES_UUID: &str = "636f7261-636c-4e00-8000-000000000002";
 /// UUID of the data disk's ext4 file system, made by the agent on a blank disk.
 pub const DATA_UUID: &str = "636f7261-636c-4e00-8000-000000000003";
+
+/// Where folders of the host may be mounted in the machine: below one of these at its root.
+pub const MOUNT_ROOTS: [&str; 12] = [
+    "mnt", "home", "root", "srv", "opt", "tmp", "data", "host", "src", "work", "Users", "Volumes",
+];

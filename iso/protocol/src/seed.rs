@@ -166,6 +166,7 @@ mod tests {
                 host_key: "h".into(),
                 authorized_keys: vec!["a".into()],
             },
+            host_folders: Vec::new(),
             kubernetes: None,
             written_at_millis: 1,
         }

@@ -3,6 +3,7 @@
 //! tonic's own router would bring a web framework into the machine for one string comparison.
 
 use super::{Agent, components, files, images, logs, machine, network, processes};
+use crate::host_folders;
 use coracle_protocol::api::components_server::{self, ComponentsServer};
 use coracle_protocol::api::files_server::{self, FilesServer};
 use coracle_protocol::api::images_server::{self, ImagesServer};
@@ -10,6 +11,7 @@ use coracle_protocol::api::logs_server::{self, LogsServer};
 use coracle_protocol::api::machine_server::{self, MachineServer};
 use coracle_protocol::api::network_server::{self, NetworkServer};
 use coracle_protocol::api::processes_server::{self, ProcessesServer};
+use coracle_protocol::folders::folders_server::{self, FoldersServer};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,6 +28,7 @@ pub(super) struct Services {
     files: FilesServer<files::Files>,
     network: NetworkServer<network::Network>,
     images: ImagesServer<images::Images>,
+    folders: FoldersServer<host_folders::Service>,
 }
 
 impl Services {
@@ -37,6 +40,10 @@ impl Services {
             processes: ProcessesServer::new(processes::Processes(Arc::clone(&agent))),
             files: FilesServer::new(files::Files(Arc::clone(&agent))),
             network: NetworkServer::new(network::Network::new(Arc::clone(&agent))),
+            folders: FoldersServer::new(host_folders::Service {
+                folders: Arc::clone(&agent.host_folders),
+                callers: agent.callers.clone(),
+            }),
             images: ImagesServer::new(images::Images(agent)),
         }
     }
@@ -60,6 +67,7 @@ impl Service<http::Request<Body>> for Services {
             files_server::SERVICE_NAME => self.files.call(request),
             network_server::SERVICE_NAME => self.network.call(request),
             images_server::SERVICE_NAME => self.images.call(request),
+            folders_server::SERVICE_NAME => self.folders.call(request),
             _ => Box::pin(async { Ok(Status::unimplemented("no such service").into_http()) }),
         }
     }

@@ -42,6 +42,22 @@ impl Callers {
         self.0.fetch_add(1, Ordering::Relaxed);
         Caller(self.clone())
     }
+
+    /// Does not count one of them until the value is dropped.
+    pub fn set_aside(&self) -> SetAside {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+        SetAside(self.clone())
+    }
+}
+
+/// A caller that is not counted, until this is dropped.
+#[derive(Debug)]
+pub struct SetAside(Callers);
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// One of them, until it is dropped.

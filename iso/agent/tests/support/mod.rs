@@ -111,6 +111,7 @@ impl TestAgent {
                 pki: folder.path().join("pki"),
             },
             given: Arc::new(given),
+            host_folders: Arc::default(),
             upkeep,
             callers: coracle_agent::api::Callers::default(),
         });

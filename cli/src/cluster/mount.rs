@@ -1,0 +1,236 @@
+//! Folders of this host that a cluster's machine has: `--mount HOST:GUEST`, and `coracle mount`.
+
+use super::{Cluster, LOCK_LIMIT, lock, update};
+use crate::commands::App;
+use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::host_agent;
+use coracle_protocol::MOUNT_ROOTS;
+use coracle_vm::MachineState;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+const COMMAND: &str = "coracle mount";
+
+/// A folder of the host and where the machine has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Mount {
+    /// Absolute.
+    pub host: PathBuf,
+    /// Absolute, below one of [`MOUNT_ROOTS`], without `.` and `..`.
+    pub guest: String,
+    /// Whether the machine may change nothing in it.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+impl fmt::Display for Mount {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let suffix = if self.read_only { ":ro" } else { "" };
+        write!(formatter, "{}:{}{suffix}", self.host.display(), self.guest)
+    }
+}
+
+impl Mount {
+    /// From `HOST:GUEST`, `HOST:GUEST:ro` or `HOST:GUEST:rw`. A relative HOST is one of the current folder,
+    /// and has to be there.
+    pub fn parse(text: &str) -> Result<Self> {
+        let invalid =
+            |help: &str| Error::new(ErrorId::Usage, format!("{text:?} is no mount")).help(help);
+        let (paths, read_only) = match text.strip_suffix(":ro") {
+            Some(paths) => (paths, true),
+            None => (text.strip_suffix(":rw").unwrap_or(text), false),
+        };
+        // A drive's colon is followed by a backslash, or by a slash that no path of the machine follows.
+        let (host, guest) = paths
+            .rsplit_once(":/")
+            .filter(|(host, _)| !host.is_empty())
+            .ok_or_else(|| {
+                invalid("write HOST:GUEST, such as ./src:/mnt/src; GUEST is a path in the machine")
+            })?;
+        let guest = guest_path(&format!("/{guest}"))
+            .ok_or_else(|| invalid(&format!("choose a place below {}", roots())))?;
+        Ok(Self {
+            host: host_folder(Path::new(host))?,
+            guest,
+            read_only,
+        })
+    }
+
+    /// Puts one into a list, in place of another at the same place.
+    pub fn add_to(self, mounts: &mut Vec<Self>) {
+        mounts.retain(|mount| mount.guest != self.guest);
+        mounts.push(self);
+    }
+}
+
+/// Those of a command line, in its order.
+pub fn parse_all(texts: &[String]) -> Result<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    for text in texts {
+        Mount::parse(text)?.add_to(&mut mounts);
+    }
+    Ok(mounts)
+}
+
+/// The mounts of the current profile's cluster.
+pub fn all(app: &App) -> Result<Vec<Mount>> {
+    let cluster = Cluster::find(&app.settings)?;
+    Ok(cluster.record().mounts.clone().unwrap_or_default())
+}
+
+/// Mounts one more in the running machine of the current profile. What cannot be mounted is not kept.
+pub async fn add(app: &App, wanted: &Mount) -> Result<()> {
+    let cluster = Cluster::find(&app.settings)?;
+    cluster.require_running().await?;
+    let name = cluster.dir().name();
+    let lock = lock(&app.settings, name, COMMAND, LOCK_LIMIT).await?;
+    update(&app.settings, &lock, name, |record| {
+        wanted.clone().add_to(record.mounts.get_or_insert_default());
+    })?;
+    let refused = host_agent::mount(cluster.dir()).await?;
+    let id = wanted.to_string();
+    let Some((_, why)) = refused.into_iter().find(|(what, _)| *what == id) else {
+        return Ok(());
+    };
+    update(&app.settings, &lock, name, |record| {
+        record
+            .mounts
+            .get_or_insert_default()
+            .retain(|mount| mount != wanted);
+    })?;
+    Err(Error::new(ErrorId::Guest, format!("cannot mount {id}")).because(why))
+}
+
+/// Unmounts what is at a place of the current profile's machine, and gives it.
+pub async fn remove(app: &App, place: &str) -> Result<Mount> {
+    let cluster = Cluster::find(&app.settings)?;
+    let name = cluster.dir().name();
+    let is_it = |mount: &Mount| Some(&mount.guest) == guest_path(place).as_ref();
+    let Some(found) = all(app)?.into_iter().find(is_it) else {
+        return Err(
+            Error::new(ErrorId::Usage, format!("nothing is mounted at {place}"))
+                .help("`coracle mount` shows what is mounted"),
+        );
+    };
+    let lock = lock(&app.settings, name, COMMAND, LOCK_LIMIT).await?;
+    update(&app.settings, &lock, name, |record| {
+        record
+            .mounts
+            .get_or_insert_default()
+            .retain(|mount| *mount != found);
+    })?;
+    if cluster.state().await? == MachineState::Running {
+        host_agent::mount(cluster.dir()).await?;
+    }
+    Ok(found)
+}
+
+/// Has the running machine of the current profile have its folders, if it ever had any; a warning says
+/// which of them it has not.
+pub async fn settle(app: &App) -> Result<()> {
+    let cluster = Cluster::find(&app.settings)?;
+    if cluster.record().mounts.is_none() {
+        return Ok(());
+    }
+    match host_agent::mount(cluster.dir()).await {
+        Ok(refused) => {
+            for (what, why) in refused {
+                app.progress
+                    .warning(&format!("{what} is not mounted: {why}"));
+            }
+        }
+        Err(error) => app
+            .progress
+            .warning(&format!("no folders are mounted: {}", error.message())),
+    }
+    Ok(())
+}
+
+fn roots() -> String {
+    let mut roots: Vec<String> = MOUNT_ROOTS.iter().map(|root| format!("/{root}")).collect();
+    let last = roots.pop().unwrap_or_default();
+    format!("{} or {last}", roots.join(", "))
+}
+
+/// A path in the machine that a folder may be mounted at, in its shortest form.
+fn guest_path(text: &str) -> Option<String> {
+    let parts: Vec<&str> = text
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
+    let is_below = parts.len() > 1 && MOUNT_ROOTS.contains(&parts[0]);
+    let is_plain = |part: &str| part != ".." && !part.chars().any(char::is_control);
+    (is_below && parts.iter().all(|part| is_plain(part))).then(|| format!("/{}", parts.join("/")))
+}
+
+fn host_folder(path: &Path) -> Result<PathBuf> {
+    let shown = path.display();
+    let absolute = std::path::absolute(path).context(ErrorId::Usage, || {
+        format!("{shown} is no path of this host")
+    })?;
+    match std::fs::metadata(&absolute) {
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => {
+            return Err(Error::new(ErrorId::Usage, format!("{shown} is no folder"))
+                .help("mount the folder that it is in"));
+        }
+        Err(error) => {
+            return Err(
+                Error::caused_by(ErrorId::Usage, format!("cannot mount {shown}"), &error)
+                    .help("make the folder first, or correct its name"),
+            );
+        }
+    }
+    if absolute.to_str().is_none() {
+        return Err(
+            Error::new(ErrorId::Usage, format!("the name of {shown} is not UTF-8"))
+                .help("mount a folder above it: names within may be any bytes"),
+        );
+    }
+    Ok(absolute)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_two_paths_and_a_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = folder.path().to_str().unwrap();
+        let mount = Mount::parse(&format!("{host}:/mnt//src/./a")).unwrap();
+        assert_eq!(
+            (mount.guest.as_str(), mount.read_only),
+            ("/mnt/src/a", false)
+        );
+        let mount = Mount::parse(&format!("{host}:/home/me/src:ro")).unwrap();
+        assert!(mount.read_only);
+        assert_eq!(mount.to_string(), format!("{host}:/home/me/src:ro"));
+        for wrong in [
+            "src",
+            ":/mnt/src",
+            &format!("{host}:/etc"),
+            &format!("{host}:/mnt"),
+            &format!("{host}:/mnt/../etc"),
+            &format!("{host}:mnt/src"),
+            &format!("{host}/missing:/mnt/src"),
+        ] {
+            let error = Mount::parse(wrong).unwrap_err();
+            assert_eq!(error.id(), ErrorId::Usage, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_last_one_at_a_place_counts() {
+        let mount = |host: &str| Mount {
+            host: host.into(),
+            guest: "/mnt/src".into(),
+            read_only: false,
+        };
+        let mut mounts = vec![mount("/a")];
+        mount("/b").add_to(&mut mounts);
+        assert_eq!(mounts, [mount("/b")]);
+    }
+}

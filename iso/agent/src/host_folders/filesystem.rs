@@ -1,0 +1,923 @@
+//! One folder of the host as the kernel of the machine asks for it.
+//!
+//! Nothing here waits: what the host has to be asked goes into the [`Link`], and the kernel has its
+//! answer when that comes. What the host says it tells of is kept in the kernel's caches until it
+//! does; everything else is asked for again after a moment.
+
+use super::link::{Link, Outcome};
+use super::nodes::Nodes;
+use super::pretence::{Pretence, Pretended};
+use crate::kernel;
+use bytes::Bytes;
+use coracle_protocol::folders::{
+    self, Attributes, Entry, FileKind, SetAttributes, call::Operation,
+};
+use fuser::{
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+};
+use nix::libc;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long the kernel believes what the host tells of when it changes.
+const FOLLOWED: Duration = Duration::from_secs(3600);
+/// How long it believes everything else.
+const MOMENT: Duration = Duration::from_secs(1);
+/// The most that one request reads or writes: what the kernel does in one go.
+pub(super) const MOST: u32 = 1 << 20;
+/// What is opened without the host.
+const NO_HANDLE: FileHandle = FileHandle(0);
+/// A number in the machine is never used for another file.
+const GENERATION: Generation = Generation(0);
+/// The block size that statfs(2) counts in.
+const BLOCK: u32 = 4096;
+
+/// What the kernel and the thread that carries changes share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) id: String,
+    pub(super) read_only: bool,
+    pub(super) link: Arc<Link>,
+    nodes: Mutex<Nodes>,
+    listings: Mutex<HashMap<u64, Arc<Vec<Entry>>>>,
+    /// What is carried out without the host.
+    pub(super) pretence: Pretence,
+}
+
+impl Shared {
+    pub(super) fn new(id: String, read_only: bool, link: Arc<Link>) -> Self {
+        Self {
+            id,
+            read_only,
+            link,
+            nodes: Mutex::new(Nodes::new()),
+            listings: Mutex::default(),
+            pretence: Pretence::default(),
+        }
+    }
+
+    pub(super) fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listings(&self) -> MutexGuard<'_, HashMap<u64, Arc<Vec<Entry>>>> {
+        self.listings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What fuser calls.
+#[derive(Debug)]
+pub(super) struct HostFolder(pub(super) Arc<Shared>);
+
+/// Something that an error number can be told to.
+trait Refuse {
+    fn refuse(self, error: i32);
+}
+
+macro_rules! refuse {
+    ($($reply:ty),*) => {
+        $(impl Refuse for $reply {
+            fn refuse(self, error: i32) {
+                self.error(Errno::from_i32(error));
+            }
+        })*
+    };
+}
+refuse!(
+    ReplyAttr,
+    ReplyCreate,
+    ReplyData,
+    ReplyEmpty,
+    ReplyEntry,
+    ReplyOpen,
+    ReplyStatfs,
+    ReplyWrite
+);
+
+impl HostFolder {
+    /// Asks the host; `done` has its answer and what to answer to, if it was one.
+    fn ask<R: Refuse + Send + 'static>(
+        &self,
+        operation: Operation,
+        reply: R,
+        done: impl FnOnce(&Shared, folders::Answer, R) + Send + 'static,
+    ) {
+        let shared = Arc::clone(&self.0);
+        self.0.link.call(
+            &self.0.id,
+            operation,
+            move |outcome: Outcome| match outcome {
+                Ok(answer) => done(&shared, answer, reply),
+                Err(error) => reply.refuse(error),
+            },
+        );
+    }
+
+    /// The same for a change of what is there.
+    fn change<R: Refuse + Send + 'static>(
+        &self,
+        operation: Operation,
+        reply: R,
+        done: impl FnOnce(&Shared, folders::Answer, R) + Send + 'static,
+    ) {
+        if self.0.read_only {
+            return reply.refuse(libc::EROFS);
+        }
+        self.ask(operation, reply, done);
+    }
+
+    fn path<R: Refuse>(&self, node: INodeNo, reply: R) -> Option<(Bytes, R)> {
+        named(self.0.nodes().path(node.0), reply)
+    }
+
+    fn path_in<R: Refuse>(&self, parent: INodeNo, name: &OsStr, reply: R) -> Option<(Bytes, R)> {
+        named(self.0.nodes().path_in(parent.0, name), reply)
+    }
+
+    /// An entry that the host has made.
+    fn make(&self, parent: INodeNo, name: &OsStr, operation: Operation, reply: ReplyEntry) {
+        let name = name.to_owned();
+        self.change(operation, reply, move |shared, answer, reply| {
+            let ttl = ttl(&answer);
+            let Some(attributes) = answer.attributes else {
+                return reply.refuse(libc::EIO);
+            };
+            let number = shared.nodes().found(parent.0, &name, attributes);
+            reply.entry(&ttl, &file_attr(number, &attributes), GENERATION);
+        });
+    }
+
+    /// Puts the entries from an offset on into a reply, as long as there is room.
+    fn list(
+        &self,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        reply: impl Listing + Send + 'static,
+    ) {
+        let known = self.0.listings().get(&handle.0).cloned();
+        if let Some(entries) = known.filter(|_| offset > 0) {
+            return fill(&self.0, node, &entries, offset, FOLLOWED, reply);
+        }
+        let Some(path) = self.0.nodes().path(node.0) else {
+            return reply.refuse(libc::ESTALE);
+        };
+        let list = folders::List { path: path.into() };
+        let shared = Arc::clone(&self.0);
+        let done = move |outcome: Outcome| match outcome {
+            Ok(answer) => {
+                let ttl = ttl(&answer);
+                let entries = Arc::new(answer.entries);
+                shared.listings().insert(handle.0, Arc::clone(&entries));
+                fill(&shared, node, &entries, offset, ttl, reply);
+            }
+            Err(error) => reply.refuse(error),
+        };
+        self.0.link.call(&self.0.id, Operation::List(list), done);
+    }
+}
+
+fn named<R: Refuse>(path: Option<Vec<u8>>, reply: R) -> Option<(Bytes, R)> {
+    match path {
+        Some(path) => Some((path.into(), reply)),
+        None => {
+            reply.refuse(libc::ESTALE);
+            None
+        }
+    }
+}
+
+fn ttl(answer: &folders::Answer) -> Duration {
+    if answer.followed { FOLLOWED } else { MOMENT }
+}
+
+/// What a folder's entries are put into.
+trait Listing: Refuse {
+    /// Whether the kernel is told of each entry's attributes, so that it knows of the file.
+    const TELLS: bool;
+    /// Gives whether it is full.
+    fn put(&mut self, entry: &Put<'_>) -> bool;
+    fn send(self);
+}
+
+struct Put<'a> {
+    number: u64,
+    next: u64,
+    name: &'a OsStr,
+    attributes: &'a Attributes,
+    ttl: Duration,
+}
+
+impl Refuse for ReplyDirectory {
+    fn refuse(self, error: i32) {
+        self.error(Errno::from_i32(error));
+    }
+}
+
+impl Refuse for ReplyDirectoryPlus {
+    fn refuse(self, error: i32) {
+        self.error(Errno::from_i32(error));
+    }
+}
+
+impl Listing for ReplyDirectory {
+    const TELLS: bool = false;
+
+    fn put(&mut self, entry: &Put<'_>) -> bool {
+        let kind = kind(entry.attributes);
+        self.add(INodeNo(entry.number), entry.next, kind, entry.name)
+    }
+
+    fn send(self) {
+        self.ok();
+    }
+}
+
+impl Listing for ReplyDirectoryPlus {
+    const TELLS: bool = true;
+
+    fn put(&mut self, entry: &Put<'_>) -> bool {
+        let attr = file_attr(entry.number, entry.attributes);
+        let number = INodeNo(entry.number);
+        self.add(
+            number, entry.next, entry.name, &entry.ttl, &attr, GENERATION,
+        )
+    }
+
+    fn send(self) {
+        self.ok();
+    }
+}
+
+/// `.` and `..` come first. An entry's offset is the number of those before the next one.
+fn fill<L: Listing>(
+    shared: &Shared,
+    node: INodeNo,
+    entries: &[Entry],
+    offset: u64,
+    ttl: Duration,
+    mut reply: L,
+) {
+    let folder = Attributes {
+        kind: FileKind::Folder.into(),
+        ..Attributes::default()
+    };
+    let mut nodes = shared.nodes();
+    for (index, name) in [(0, "."), (1, "..")] {
+        // The kernel takes neither for news.
+        let put = Put {
+            number: node.0,
+            next: index + 1,
+            name: name.as_ref(),
+            attributes: &folder,
+            ttl,
+        };
+        if index >= offset && reply.put(&put) {
+            return reply.send();
+        }
+    }
+    let skipped = usize::try_from(offset.saturating_sub(2)).unwrap_or(usize::MAX);
+    for (index, entry) in entries.iter().enumerate().skip(skipped) {
+        let (name, next) = (OsStr::from_bytes(&entry.name), index as u64 + 3);
+        let Some(attributes) = &entry.attributes else {
+            continue;
+        };
+        let number = if L::TELLS {
+            nodes.found(node.0, name, *attributes)
+        } else {
+            attributes.inode
+        };
+        let put = Put {
+            number,
+            next,
+            name,
+            attributes,
+            ttl,
+        };
+        if reply.put(&put) {
+            if L::TELLS {
+                // The kernel was not told after all.
+                nodes.forget(number, 1);
+            }
+            break;
+        }
+    }
+    drop(nodes);
+    reply.send();
+}
+
+impl Filesystem for HostFolder {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // What is read stays until the host says that it changed, or an open finds that it did: by itself
+        // the kernel would drop it after each write of its own.
+        let wanted = InitFlags::FUSE_EXPLICIT_INVAL_DATA
+            | InitFlags::FUSE_DO_READDIRPLUS
+            | InitFlags::FUSE_READDIRPLUS_AUTO
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_CACHE_SYMLINKS;
+        let offered = config.capabilities();
+        if config.add_capabilities(wanted & offered).is_err() || config.set_max_write(MOST).is_err()
+        {
+            kernel::say("FUSE of this kernel takes less than was asked of it");
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.0.pretence.lookup(request.pid(), parent.0, name) {
+            Some(Pretended::Missing) => return reply.error(Errno::ENOENT),
+            Some(Pretended::There(attributes)) => {
+                let number = self.0.nodes().found(parent.0, name, attributes);
+                let attr = file_attr(number, &attributes);
+                return reply.entry(&MOMENT, &attr, GENERATION);
+            }
+            None => {}
+        }
+        let Some((path, reply)) = self.path_in(parent, name, reply) else {
+            return;
+        };
+        let name = name.to_owned();
+        let stat = Operation::Stat(folders::Stat { path });
+        self.ask(stat, reply, move |shared, answer, reply| {
+            let ttl = ttl(&answer);
+            let Some(attributes) = answer.attributes else {
+                return reply.refuse(libc::EIO);
+            };
+            let number = shared.nodes().found(parent.0, &name, attributes);
+            reply.entry(&ttl, &file_attr(number, &attributes), GENERATION);
+        });
+    }
+
+    fn forget(&self, _: &Request, node: INodeNo, times: u64) {
+        self.0.nodes().forget(node.0, times);
+    }
+
+    fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let Some(path) = self.0.nodes().path(node.0) else {
+            // Open, and without a name: as it was last.
+            let known = self.0.nodes().attributes(node.0).copied();
+            return match known {
+                Some(attributes) => reply.attr(&MOMENT, &file_attr(node.0, &attributes)),
+                None => reply.error(Errno::ESTALE),
+            };
+        };
+        let stat = Operation::Stat(folders::Stat { path: path.into() });
+        self.ask(stat, reply, move |shared, answer, reply| {
+            tell(shared, node, &answer, reply);
+        });
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let Some((path, reply)) = self.path(node, reply) else {
+            return;
+        };
+        if self.0.pretence.is_by(request.pid()) {
+            // Fresh: the kernel takes the size from it, and somebody may have written since.
+            let stat = Operation::Stat(folders::Stat { path });
+            return self.ask(stat, reply, move |shared, answer, reply| {
+                tell(shared, node, &answer, reply);
+            });
+        }
+        // Everything belongs to the user of the host, whoever is told that it does not.
+        let set = SetAttributes {
+            path,
+            size,
+            mode: mode.map(|mode| mode & 0o7777),
+            accessed: atime.map(time),
+            modified: mtime.map(time),
+        };
+        self.change(Operation::Set(set), reply, move |shared, answer, reply| {
+            tell(shared, node, &answer, reply);
+        });
+    }
+
+    fn readlink(&self, _: &Request, node: INodeNo, reply: ReplyData) {
+        let Some((path, reply)) = self.path(node, reply) else {
+            return;
+        };
+        let read = Operation::ReadLink(folders::ReadLink { path });
+        self.ask(read, reply, |_, answer, reply| reply.data(&answer.data));
+    }
+
+    fn mknod(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
+        // A pipe or socket of the machine would be nothing to the host.
+        if mode & libc::S_IFMT != libc::S_IFREG {
+            return reply.error(Errno::EPERM);
+        }
+        let Some((path, reply)) = self.path_in(parent, name, reply) else {
+            return;
+        };
+        let open = folders::Open {
+            path,
+            handle: NO_HANDLE.0,
+            write: true,
+            create: true,
+            mode: mode & 0o7777 & !umask,
+            exclusive: true,
+            truncate: false,
+        };
+        self.make(parent, name, Operation::Open(open), reply);
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        if let Some(attributes) = self.0.pretence.made(request.pid(), parent.0, name) {
+            let number = self.0.nodes().found(parent.0, name, attributes);
+            return reply.entry(&MOMENT, &file_attr(number, &attributes), GENERATION);
+        }
+        let Some((path, reply)) = self.path_in(parent, name, reply) else {
+            return;
+        };
+        let mode = mode & 0o7777 & !umask;
+        let make = folders::MakeFolder { path, mode };
+        self.make(parent, name, Operation::MakeFolder(make), reply);
+    }
+
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove(request, parent, name, false, reply);
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove(request, parent, name, true, reply);
+    }
+
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        if let Some(attributes) = self.0.pretence.made(request.pid(), parent.0, name) {
+            let number = self.0.nodes().found(parent.0, name, attributes);
+            return reply.entry(&MOMENT, &file_attr(number, &attributes), GENERATION);
+        }
+        let Some((path, reply)) = self.path_in(parent, name, reply) else {
+            return;
+        };
+        let target = target.as_os_str().as_bytes().to_vec().into();
+        let link = folders::SymbolicLink { path, target };
+        self.make(parent, name, Operation::SymbolicLink(link), reply);
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        if self.0.pretence.is_by(request.pid()) {
+            let (from, to) = ((parent.0, name), (new_parent.0, new_name));
+            self.0.nodes().renamed(from, to);
+            return reply.ok();
+        }
+        // Exchanging two names is not what every host can do.
+        if !(flags - RenameFlags::RENAME_NOREPLACE).is_empty() {
+            return reply.error(Errno::EINVAL);
+        }
+        let Some((from, reply)) = self.path_in(parent, name, reply) else {
+            return;
+        };
+        let Some((to, reply)) = self.path_in(new_parent, new_name, reply) else {
+            return;
+        };
+        let keep = flags.contains(RenameFlags::RENAME_NOREPLACE);
+        let rename = Operation::Rename(folders::Rename { from, to, keep });
+        let (name, new_name) = (name.to_owned(), new_name.to_owned());
+        self.change(rename, reply, move |shared, _, reply| {
+            let (from, to) = ((parent.0, &*name), (new_parent.0, &*new_name));
+            shared.nodes().renamed(from, to);
+            reply.ok();
+        });
+    }
+
+    fn link(&self, _: &Request, node: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let Some((path, reply)) = self.path(node, reply) else {
+            return;
+        };
+        let Some((to, reply)) = self.path_in(parent, name, reply) else {
+            return;
+        };
+        let link = Operation::Link(folders::Link { path, to });
+        self.make(parent, name, link, reply);
+    }
+
+    fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.0.pretence.is_by(request.pid()) {
+            return reply.opened(NO_HANDLE, FopenFlags::empty());
+        }
+        let Some((path, reply)) = self.path(node, reply) else {
+            return;
+        };
+        let write = writes(flags);
+        let handle = self.0.link.number();
+        let open = Operation::Open(folders::Open {
+            path,
+            handle,
+            write,
+            ..folders::Open::default()
+        });
+        let opened = move |shared: &Shared, answer: folders::Answer, reply: ReplyOpen| {
+            let mut nodes = shared.nodes();
+            if write {
+                nodes.opened(node.0);
+            }
+            let is_known = answer.followed
+                && same_content(nodes.attributes(node.0), answer.attributes.as_ref());
+            let flags = if is_known {
+                FopenFlags::FOPEN_KEEP_CACHE
+            } else {
+                FopenFlags::empty()
+            };
+            reply.opened(FileHandle(handle), flags);
+        };
+        if write {
+            self.change(open, reply, opened);
+        } else {
+            self.ask(open, reply, opened);
+        }
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let Some((path, reply)) = self.path_in(parent, name, reply) else {
+            return;
+        };
+        if self
+            .0
+            .pretence
+            .made(request.pid(), parent.0, name)
+            .is_some()
+        {
+            let name = name.to_owned();
+            // Fresh: somebody may have found it already, and written.
+            let stat = Operation::Stat(folders::Stat { path });
+            return self.ask(stat, reply, move |shared, answer, reply| {
+                let Some(attributes) = answer.attributes else {
+                    return reply.refuse(libc::EIO);
+                };
+                let number = shared.nodes().found(parent.0, &name, attributes);
+                let attr = file_attr(number, &attributes);
+                let none = FopenFlags::empty();
+                reply.created(&MOMENT, &attr, GENERATION, NO_HANDLE, none);
+            });
+        }
+        let handle = self.0.link.number();
+        let write = writes(OpenFlags(flags));
+        let open = Operation::Open(folders::Open {
+            path,
+            handle,
+            write,
+            create: true,
+            mode: mode & 0o7777 & !umask,
+            exclusive: flags & libc::O_EXCL != 0,
+            truncate: flags & libc::O_TRUNC != 0,
+        });
+        let name = name.to_owned();
+        self.change(open, reply, move |shared, answer, reply| {
+            let ttl = ttl(&answer);
+            let Some(attributes) = answer.attributes else {
+                return reply.refuse(libc::EIO);
+            };
+            let mut nodes = shared.nodes();
+            let number = nodes.found(parent.0, &name, attributes);
+            if write {
+                nodes.opened(number);
+            }
+            let attr = file_attr(number, &attributes);
+            let none = FopenFlags::empty();
+            reply.created(&ttl, &attr, GENERATION, FileHandle(handle), none);
+        });
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let read = Operation::Read(folders::Read {
+            path: self.0.last_path(node),
+            handle: handle.0,
+            offset,
+            size,
+        });
+        self.ask(read, reply, |_, answer, reply| reply.data(&answer.data));
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let written = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let write = Operation::Write(folders::Write {
+            path: self.0.last_path(node),
+            handle: handle.0,
+            offset,
+            data: data.to_vec().into(),
+        });
+        self.change(write, reply, move |shared, answer, reply| {
+            if let Some(attributes) = answer.attributes {
+                shared.nodes().set_attributes(node.0, attributes);
+            }
+            reply.written(written);
+        });
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        // Each write has been answered by the host already.
+        reply.ok();
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        flags: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        if handle != NO_HANDLE {
+            if writes(flags) {
+                self.0.nodes().closed(node.0);
+            }
+            let close = Operation::Close(folders::Close { handle: handle.0 });
+            self.0.link.call(&self.0.id, close, drop);
+        }
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, node: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
+        let sync = Operation::Sync(folders::Sync {
+            path: self.0.last_path(node),
+            handle: handle.0,
+        });
+        self.ask(sync, reply, |_, _, reply| reply.ok());
+    }
+
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(self.0.link.number()), FopenFlags::empty());
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        reply: ReplyDirectory,
+    ) {
+        self.list(node, handle, offset, reply);
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        self.list(node, handle, offset, reply);
+    }
+
+    fn releasedir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.0.listings().remove(&handle.0);
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let space = Operation::Space(folders::Space {});
+        self.ask(space, reply, |_, answer, reply| {
+            let space = answer.space.unwrap_or_default();
+            let blocks = |bytes: u64| bytes / u64::from(BLOCK);
+            let (total, free) = (blocks(space.total), blocks(space.free));
+            reply.statfs(total, free, free, 0, 0, BLOCK, 255, BLOCK);
+        });
+    }
+}
+
+impl HostFolder {
+    fn remove(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        is_folder: bool,
+        reply: ReplyEmpty,
+    ) {
+        if self.0.pretence.is_by(request.pid()) {
+            self.0.nodes().removed(parent.0, name);
+            return reply.ok();
+        }
+        let Some((path, reply)) = self.path_in(parent, name, reply) else {
+            return;
+        };
+        let remove = Operation::Remove(folders::Remove { path, is_folder });
+        let name = name.to_owned();
+        self.change(remove, reply, move |shared, _, reply| {
+            shared.nodes().removed(parent.0, &name);
+            reply.ok();
+        });
+    }
+}
+
+impl Shared {
+    /// Where a file is that is open; empty where it has no name any more, so that only its handle leads
+    /// to it.
+    fn last_path(&self, node: INodeNo) -> Bytes {
+        self.nodes().path(node.0).unwrap_or_default().into()
+    }
+}
+
+/// Tells the kernel a file's attributes.
+fn tell(shared: &Shared, node: INodeNo, answer: &folders::Answer, reply: ReplyAttr) {
+    let Some(attributes) = answer.attributes else {
+        return reply.refuse(libc::EIO);
+    };
+    shared.nodes().set_attributes(node.0, attributes);
+    reply.attr(&ttl(answer), &file_attr(node.0, &attributes));
+}
+
+fn writes(flags: OpenFlags) -> bool {
+    flags.acc_mode() != OpenAccMode::O_RDONLY
+}
+
+/// Whether what a file holds is the same, as far as its attributes tell.
+pub(super) fn same_content(before: Option<&Attributes>, now: Option<&Attributes>) -> bool {
+    let of = |one: &Attributes| (one.inode, one.size, one.modified, one.changed);
+    matches!((before, now), (Some(before), Some(now)) if of(before) == of(now))
+}
+
+fn kind(attributes: &Attributes) -> FileType {
+    match attributes.kind() {
+        FileKind::File => FileType::RegularFile,
+        FileKind::Folder => FileType::Directory,
+        FileKind::SymbolicLink => FileType::Symlink,
+        // One that nobody in the machine listens on.
+        FileKind::Other => FileType::Socket,
+    }
+}
+
+/// Everything is root's in the machine, and everybody may do what the user of the host may: whose it is
+/// there says nothing about the users of containers.
+fn file_attr(number: u64, attributes: &Attributes) -> FileAttr {
+    let at = |time: Option<folders::Time>| {
+        let time = time.unwrap_or_default();
+        let nanos = Duration::from_nanos(time.nanos.into());
+        let whole = Duration::from_secs(time.seconds.unsigned_abs());
+        if time.seconds < 0 {
+            UNIX_EPOCH - whole + nanos
+        } else {
+            UNIX_EPOCH + whole + nanos
+        }
+    };
+    FileAttr {
+        ino: INodeNo(number),
+        size: attributes.size,
+        blocks: attributes.blocks,
+        atime: at(attributes.accessed),
+        mtime: at(attributes.modified),
+        ctime: at(attributes.changed),
+        crtime: UNIX_EPOCH,
+        kind: kind(attributes),
+        perm: u16::try_from(attributes.mode & 0o7777).unwrap_or(0),
+        nlink: attributes.links.max(1),
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: BLOCK,
+        flags: 0,
+    }
+}
+
+fn time(asked: TimeOrNow) -> folders::Time {
+    let at = match asked {
+        TimeOrNow::SpecificTime(at) => at,
+        TimeOrNow::Now => SystemTime::now(),
+    };
+    match at.duration_since(UNIX_EPOCH) {
+        Ok(since) => folders::Time {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanos: since.subsec_nanos(),
+        },
+        Err(before) => {
+            let before = before.duration();
+            let nanos = before.subsec_nanos();
+            let whole = -i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            match nanos {
+                0 => folders::Time {
+                    seconds: whole,
+                    nanos,
+                },
+                nanos => folders::Time {
+                    seconds: whole - 1,
+                    nanos: 1_000_000_000 - nanos,
+                },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_survive_the_way_there_and_back() {
+        for (seconds, nanos) in [
+            (0, 0),
+            (1_700_000_000, 123_456_789),
+            (-5, 250_000_000),
+            (-5, 0),
+        ] {
+            let attributes = Attributes {
+                modified: Some(folders::Time { seconds, nanos }),
+                ..Attributes::default()
+            };
+            let back = time(TimeOrNow::SpecificTime(file_attr(2, &attributes).mtime));
+            assert_eq!((back.seconds, back.nanos), (seconds, nanos));
+        }
+    }
+}
