@@ -78,6 +78,21 @@ fn an_ordinary_user_writes(site: &Site<'_>) {
         fs::metadata(site.pages.join("made/same")).unwrap().nlink(),
         2
     );
+    // Who appends on either side loses nothing of the other's.
+    let both = site.pages.join("made/both");
+    let script = "(exec 3>>/site/made/both; echo pod >&3; \
+        until [ -e /site/made/go ]; do sleep 0.2; done; echo pod again >&3) > /dev/null 2>&1 &";
+    site.in_pod(script).ok();
+    let has = |text: &str| fs::read_to_string(&both).is_ok_and(|both| both.ends_with(text));
+    until("the pod has written", LIMIT, || has("pod\n"));
+    append(&both, "host\n");
+    write(site.pages.join("made/go"), "");
+    until("the pod has written again", LIMIT, || has("again\n"));
+    assert_eq!(fs::read_to_string(&both).unwrap(), "pod\nhost\npod again\n");
+    assert_eq!(
+        site.in_pod("cat /site/made/both").ok().text(),
+        "pod\nhost\npod again"
+    );
     site.in_pod("rm -r /site/made").ok();
     assert!(!site.pages.join("made").exists());
 }
@@ -144,8 +159,12 @@ fn changes_are_told(site: &Site<'_>) {
     until("the server shows the new file", LIMIT, || {
         site.get("page").as_deref() == Some("by an editor\n")
     });
+    // A page is read before its event is noted.
+    until("all of it is noted", LIMIT, || {
+        site.seen().ends_with("moved-to page\n")
+    });
     let before = site.seen().len();
-    let done: [(&dyn Fn(), &[&str]); 5] = [
+    let done: [(&dyn Fn(), &[&str]); 6] = [
         (
             &|| write(site.pages.join("a"), ""),
             &["create a", "close-write a"],
@@ -157,6 +176,10 @@ fn changes_are_told(site: &Site<'_>) {
         (
             &|| fs::rename(site.pages.join("a"), site.pages.join("b")).unwrap(),
             &["moved-from a", "moved-to b"],
+        ),
+        (
+            &|| append(site.pages.join("b"), "y"),
+            &["modify b", "close-write b"],
         ),
         (
             &|| fs::remove_file(site.pages.join("b")).unwrap(),

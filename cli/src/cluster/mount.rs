@@ -63,13 +63,35 @@ impl Mount {
         mounts.retain(|mount| mount.guest != self.guest);
         mounts.push(self);
     }
+
+    /// Refuses a place below that of another one, or above it: one could not be made in the other.
+    pub fn fits(&self, mounts: &[Self]) -> Result<()> {
+        let mine = Path::new(&self.guest);
+        let nested = mounts.iter().find(|other| {
+            let theirs = Path::new(&other.guest);
+            mine != theirs && (mine.starts_with(theirs) || theirs.starts_with(mine))
+        });
+        match nested {
+            None => Ok(()),
+            Some(other) => {
+                let message = format!(
+                    "{} and {} would be one in the other",
+                    self.guest, other.guest
+                );
+                Err(Error::new(ErrorId::Usage, message)
+                    .help("choose another place for one of them"))
+            }
+        }
+    }
 }
 
 /// Those of a command line, in its order.
 pub fn parse_all(texts: &[String]) -> Result<Vec<Mount>> {
     let mut mounts = Vec::new();
     for text in texts {
-        Mount::parse(text)?.add_to(&mut mounts);
+        let mount = Mount::parse(text)?;
+        mount.fits(&mounts)?;
+        mount.add_to(&mut mounts);
     }
     Ok(mounts)
 }
@@ -84,6 +106,7 @@ pub fn all(app: &App) -> Result<Vec<Mount>> {
 pub async fn add(app: &App, wanted: &Mount) -> Result<()> {
     let cluster = Cluster::find(&app.settings)?;
     cluster.require_running().await?;
+    wanted.fits(&all(app)?)?;
     let name = cluster.dir().name();
     let lock = lock(&app.settings, name, COMMAND, LOCK_LIMIT).await?;
     update(&app.settings, &lock, name, |record| {
@@ -232,5 +255,17 @@ mod tests {
         let mut mounts = vec![mount("/a")];
         mount("/b").add_to(&mut mounts);
         assert_eq!(mounts, [mount("/b")]);
+        for (guest, fits) in [
+            ("/mnt/src/lib", false),
+            ("/mnt/source", true),
+            ("/mnt/src", true),
+        ] {
+            let guest = guest.to_owned();
+            let other = Mount {
+                guest,
+                ..mount("/c")
+            };
+            assert_eq!(other.fits(&mounts).is_ok(), fits, "{other}");
+        }
     }
 }

@@ -191,6 +191,9 @@ async fn change_what_may_change(
     if is_same && asked.mounts.is_empty() {
         return Ok(());
     }
+    for mount in &asked.mounts {
+        mount.fits(record.mounts.as_deref().unwrap_or_default())?;
+    }
     let name = cluster.dir().name();
     let lock = super::lock(settings, name, COMMAND, limit).await?;
     super::update(settings, &lock, name, |record| {

@@ -43,13 +43,27 @@ mod linux {
     pub(super) const ESTALE: u32 = 116;
 }
 
+/// What is open under a number.
+#[derive(Debug, Clone)]
+struct Handle {
+    file: Arc<std::fs::File>,
+    writable: bool,
+}
+
+/// A file as the machine names it in what it does with one that is open.
+struct Named<'a> {
+    handle: u64,
+    path: &'a [u8],
+    inode: u64,
+}
+
 /// A folder that a machine may use.
 #[derive(Debug)]
 pub(super) struct Export {
     place: PathBuf,
     read_only: bool,
     root: Mutex<Arc<Dir>>,
-    open: Mutex<HashMap<u64, Arc<std::fs::File>>>,
+    open: Mutex<HashMap<u64, Handle>>,
     watch: Watch,
 }
 
@@ -105,7 +119,12 @@ impl Export {
                 one(Answer::default())
             }
             Operation::Sync(sync) => {
-                self.handle(sync.handle, &sync.path, false)?.sync_all()?;
+                let named = Named {
+                    handle: sync.handle,
+                    path: &sync.path,
+                    inode: sync.inode,
+                };
+                self.handle(&named, false)?.sync_all()?;
                 one(Answer::default())
             }
             Operation::Set(set) => one(self.set(set)?),
@@ -182,7 +201,7 @@ impl Export {
         true
     }
 
-    fn opened(&self) -> MutexGuard<'_, HashMap<u64, Arc<std::fs::File>>> {
+    fn opened(&self) -> MutexGuard<'_, HashMap<u64, Handle>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -195,23 +214,25 @@ impl Export {
 
     fn stat(&self, path: &Path) -> io::Result<Answer> {
         // Watched first: what changes after that is told.
-        let mut followed = self.watch.follow(path.parent().unwrap_or(path));
-        let mut meta = self.metadata(path)?;
+        self.watch.follow(path.parent().unwrap_or(path));
+        let meta = self.metadata(path)?;
         if meta.is_dir() {
-            followed &= self.watch.follow(path);
-            meta = self.metadata(path)?;
+            self.watch.follow(path);
         }
         Ok(Answer {
             attributes: Some(attributes(&meta)),
-            followed,
             ..Answer::default()
         })
     }
 
     fn list(&self, list: &List) -> io::Result<Vec<Answer>> {
         let path = path(&list.path)?;
-        let mut followed = self.watch.follow(&path);
+        self.watch.follow(&path);
         let root = self.root();
+        if path.as_os_str().is_empty() && root.dir_metadata()?.nlink() == 0 {
+            // It was removed; what is at its place now is looked for.
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let entries = match path.as_os_str().is_empty() {
             true => root.entries()?,
             false => root.read_dir(&path)?,
@@ -224,9 +245,6 @@ impl Export {
                 continue;
             };
             let name = entry.file_name();
-            if meta.is_dir() {
-                followed &= self.watch.follow(&path.join(&name));
-            }
             found.push(Entry {
                 name: bytes(&name).into(),
                 attributes: Some(attributes(&meta)),
@@ -240,7 +258,6 @@ impl Export {
             answers.push(Answer {
                 entries,
                 more,
-                followed,
                 ..Answer::default()
             });
             if !more {
@@ -259,17 +276,17 @@ impl Export {
             Err(_) if open.create => self.watch.is_made(&path),
             Err(_) => return Err(io::ErrorKind::NotFound.into()),
         }
+        self.watch.follow(path.parent().unwrap_or(&path));
         let file = self.open_file(&path, open, again)?;
-        let meta = file.metadata()?;
         if open.create && is_there.is_err() {
             self.set_mode(&path, open.mode)?;
         }
+        let meta = file.metadata()?;
         if open.handle != 0 {
-            self.opened().insert(open.handle, Arc::new(file.into_std()));
+            self.keep(open.handle, file, open.write);
         }
         Ok(Answer {
             attributes: Some(attributes(&meta)),
-            followed: self.watch.follow(path.parent().unwrap_or(&path)),
             ..Answer::default()
         })
     }
@@ -303,27 +320,46 @@ impl Export {
         }
     }
 
-    /// What was opened under a number; opened again by an earlier host agent's path.
-    fn handle(&self, handle: u64, at: &[u8], write: bool) -> io::Result<Arc<std::fs::File>> {
-        if let Some(file) = self.opened().get(&handle) {
-            return Ok(Arc::clone(file));
+    fn keep(&self, handle: u64, file: File, writable: bool) -> Arc<std::fs::File> {
+        let file = Arc::new(file.into_std());
+        let kept = Handle {
+            file: Arc::clone(&file),
+            writable,
+        };
+        self.opened().insert(handle, kept);
+        file
+    }
+
+    /// What was opened under a number. What an earlier stream opened is opened again, if its path still
+    /// leads to it.
+    fn handle(&self, named: &Named<'_>, write: bool) -> io::Result<Arc<std::fs::File>> {
+        let known = self.opened().get(&named.handle).cloned();
+        if let Some(known) = known.filter(|known| known.writable || !write) {
+            return Ok(known.file);
         }
-        let at = path(at)?;
+        let at = path(named.path)?;
         if at.as_os_str().is_empty() {
             return Err(errno(linux::ESTALE));
         }
         let open = Open {
-            handle,
+            handle: named.handle,
             write,
             ..Open::default()
         };
-        let file = Arc::new(self.open_file(&at, &open, false)?.into_std());
-        self.opened().insert(handle, Arc::clone(&file));
-        Ok(file)
+        let file = self.open_file(&at, &open, false)?;
+        if file.metadata()?.ino() != named.inode {
+            return Err(errno(linux::ESTALE));
+        }
+        Ok(self.keep(named.handle, file, write))
     }
 
     fn read(&self, read: &Read) -> io::Result<Answer> {
-        let file = self.handle(read.handle, &read.path, false)?;
+        let named = Named {
+            handle: read.handle,
+            path: &read.path,
+            inode: read.inode,
+        };
+        let file = self.handle(&named, false)?;
         let wanted = usize::try_from(read.size).unwrap_or(MOST).min(MOST);
         let mut data = vec![0; wanted];
         let mut length = 0;
@@ -343,10 +379,21 @@ impl Export {
     }
 
     fn write(&self, write: &Write) -> io::Result<Answer> {
-        let file = self.handle(write.handle, &write.path, true)?;
+        let named = Named {
+            handle: write.handle,
+            path: &write.path,
+            inode: write.inode,
+        };
+        let file = self.handle(&named, true)?;
+        // Whoever else appends on this host does so in one step; between this look and the write that
+        // follows it is too short a time for what the machine could not do either.
+        let offset = match write.append {
+            true => file.metadata()?.len(),
+            false => write.offset,
+        };
         let mut done = 0;
         while done < write.data.len() {
-            match write_at(&file, &write.data[done..], write.offset + done as u64) {
+            match write_at(&file, &write.data[done..], offset + done as u64) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(more) => done += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -362,12 +409,27 @@ impl Export {
 
     fn set(&self, set: &SetAttributes) -> io::Result<Answer> {
         let path = path(&set.path)?;
+        let known = self.opened().get(&set.handle).cloned();
+        let known = known.filter(|known| known.writable);
         if let Some(size) = set.size {
-            let open = Open {
-                write: true,
-                ..Open::default()
-            };
-            self.open_file(&path, &open, false)?.set_len(size)?;
+            match &known {
+                Some(known) => known.file.set_len(size)?,
+                None => {
+                    let open = Open {
+                        write: true,
+                        ..Open::default()
+                    };
+                    self.open_file(&path, &open, false)?.set_len(size)?;
+                }
+            }
+        }
+        if let Some(known) = known.filter(|_| path.as_os_str().is_empty()) {
+            // It is open, and has no name any more.
+            let meta = Metadata::from_file(&known.file)?;
+            return Ok(Answer {
+                attributes: Some(attributes(&meta)),
+                ..Answer::default()
+            });
         }
         if let Some(mode) = set.mode {
             self.set_mode(&path, mode)?;
@@ -524,9 +586,16 @@ fn number(error: &io::Error) -> u32 {
     }
 }
 
-/// A path as this system writes it.
+/// A path as this system writes it. One that would lead out of the folder is none.
 fn path(of: &[u8]) -> io::Result<PathBuf> {
-    Ok(PathBuf::from(os_string(of)?))
+    let path = PathBuf::from(os_string(of)?);
+    let is_plain = path
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
+    match is_plain {
+        true => Ok(path),
+        false => Err(errno(linux::EINVAL)),
+    }
 }
 
 #[cfg(unix)]
@@ -702,11 +771,24 @@ mod tests {
         }
 
         fn read(&self, path: &str, handle: u64) -> Answer {
+            let inode = self.stat(path).attributes.map_or(0, |now| now.inode);
             self.ask(&Operation::Read(Read {
                 path: path.to_owned().into(),
                 handle,
                 offset: 0,
                 size: 100,
+                inode,
+            }))
+        }
+
+        fn write(&self, handle: u64, inode: u64, append: bool) -> Answer {
+            self.ask(&Operation::Write(Write {
+                path: "file".into(),
+                handle,
+                offset: 0,
+                data: "x".into(),
+                inode,
+                append,
             }))
         }
     }
@@ -751,6 +833,11 @@ mod tests {
         assert_eq!(served.read("file", 5).data, "content");
         // Without a name nothing leads to it.
         assert_eq!(served.read("", 6).error, linux::ESTALE);
+        // What was opened again to be read is opened again to be written, and no other file is.
+        let inode = served.stat("file").attributes.unwrap().inode;
+        assert_eq!(served.write(5, inode, true).error, 0);
+        assert_eq!(served.read("file", 5).data, "contentx");
+        assert_eq!(served.write(6, inode + 1, false).error, linux::ESTALE);
     }
 
     #[test]
@@ -800,13 +887,7 @@ mod tests {
         };
         assert_eq!(served.ask(&Operation::Open(write)).error, linux::EROFS);
         // Also through a handle that somebody made up.
-        let write = Operation::Write(Write {
-            path: "file".into(),
-            handle: 5,
-            offset: 0,
-            data: "x".into(),
-        });
-        assert_eq!(served.ask(&write).error, linux::EROFS);
+        assert_eq!(served.write(5, 0, false).error, linux::EROFS);
         assert_eq!(served.read("file", 5).data, "content");
     }
 

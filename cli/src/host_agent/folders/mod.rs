@@ -107,6 +107,8 @@ fn wanted(settings: &Settings) -> Option<Vec<Mount>> {
 struct Served {
     exports: HashMap<String, (Arc<Export>, tokio::task::JoinHandle<()>)>,
     to_guest: mpsc::Sender<FromHost>,
+    /// How often was said what is to be mounted without having heard what came of it.
+    unheard: u32,
 }
 
 impl Drop for Served {
@@ -128,6 +130,7 @@ async fn serve(
     let mut served = Served {
         exports: HashMap::new(),
         to_guest,
+        unheard: 0,
     };
     let mut refused = served.set(wanted(settings).unwrap_or_default()).await;
     let mut client = FoldersClient::new(agent.channel()).max_decoding_message_size(MESSAGE);
@@ -142,7 +145,11 @@ async fn serve(
                     served.answer(call, &at_once).await;
                 }
                 Some(FromGuest { message: Some(from_guest::Message::Mounted(mounted)) }) => {
-                    report(mounted, &mut refused, waiting);
+                    served.unheard = served.unheard.saturating_sub(1);
+                    // What came of an earlier set is no answer to who asked since.
+                    if served.unheard == 0 {
+                        report(mounted, &mut refused, waiting);
+                    }
                 }
                 Some(_) => {}
                 None => return Ok(()),
@@ -197,6 +204,7 @@ impl Served {
             });
         }
         let set = from_host::Message::Set(FolderSet { folders });
+        self.unheard += 1;
         // A stream that has ended is seen where its calls are read.
         let _ = self.to_guest.send(message(set)).await;
         refused
@@ -313,6 +321,8 @@ fn changes(export: &Export, folder: String, batch: Vec<Told>) -> Changes {
         });
     }
     if overflowed {
+        // What is watched may be another folder by now, or none.
+        export.watch().begin_anew();
         changes.clear();
     }
     Changes {

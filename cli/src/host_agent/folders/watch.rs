@@ -11,7 +11,7 @@
 //! none can be watched any more, the machine asks anew after a moment instead.
 
 use coracle_protocol::folders::ChangeKind;
-use notify::event::{ModifyKind, RenameMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -268,7 +268,10 @@ fn translate(root: &Path, event: notify::Result<Event>) -> Vec<Told> {
                 .filter_map(|path| Some(Told::Seen(seen(kind(path), &below(path)?))))
                 .collect()
         }
-        EventKind::Modify(_) => each(ChangeKind::Modified),
+        // Written through memory that is mapped, a file is told of only when it is closed.
+        EventKind::Modify(_) | EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+            each(ChangeKind::Modified)
+        }
         EventKind::Access(_) | EventKind::Any | EventKind::Other => Vec::new(),
     }
 }

@@ -4,15 +4,16 @@
 //! that holds the same folder's lock.
 
 use super::filesystem::{Shared, same_content};
-use super::nodes::{Nodes, join};
+use super::nodes::Nodes;
 use super::pretence::{Act, Name};
 use coracle_protocol::folders::{Attributes, Change, ChangeKind, Changes, FileKind};
 use fuser::{INodeNo, Notifier};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -25,18 +26,23 @@ pub(super) enum News {
     Changed(Changes),
     /// Anything may have changed.
     Forget,
+    /// What the kernel has of this one is not what it holds.
+    Stale(u64),
+    /// It is not mounted any more.
+    End,
 }
 
-/// Carries news until nobody sends any more.
+/// Carries news until the folder is not mounted any more. `root` is the mounted folder itself: something else
+/// may be at its place later.
 pub(super) fn carry(
     shared: &Arc<Shared>,
-    place: &Path,
+    root: &OwnedFd,
     notifier: &Notifier,
     news: &Receiver<News>,
 ) {
     let carrier = Carrier {
         shared,
-        place,
+        root,
         notifier,
     };
     for one in news {
@@ -50,13 +56,15 @@ pub(super) fn carry(
                 }
             }
             News::Forget => carrier.forget_all(),
+            News::Stale(number) => carrier.refresh(number),
+            News::End => return,
         }
     }
 }
 
 struct Carrier<'a> {
     shared: &'a Arc<Shared>,
-    place: &'a Path,
+    root: &'a OwnedFd,
     notifier: &'a Notifier,
 }
 
@@ -101,7 +109,7 @@ impl Carrier<'_> {
             return;
         };
         let known = {
-            let mut nodes = self.shared.nodes();
+            let nodes = self.shared.nodes();
             let Some(number) = nodes.at(path) else {
                 // Watched by its folder only, if at all.
                 let place = Place::of(&nodes, path);
@@ -111,15 +119,19 @@ impl Carrier<'_> {
                 }
                 return;
             };
-            let same = same_content(nodes.attributes(number), Some(&now));
-            // What the machine writes itself it has been told of by itself.
-            if same || nodes.is_being_written(number) {
+            // What the machine did itself, or has been told of already.
+            if same_content(nodes.own(number), Some(&now)) {
                 return;
             }
-            nodes.set_attributes(number, now);
+            if nodes.is_being_written(number) {
+                // Whose write it was is not known yet; what is cached may be another's.
+                drop(nodes);
+                return self.refresh(number);
+            }
             number
         };
         self.forget_content(known);
+        self.is_told(path, now);
         if now.kind() == FileKind::File {
             self.touch(path, &now);
         }
@@ -127,14 +139,22 @@ impl Carrier<'_> {
 
     /// Opens a file, gives it the time that it has, and closes it.
     fn touch(&self, path: &[u8], now: &Attributes) {
-        let place = self.at(path);
         let modified = now.modified.unwrap_or_default();
         let since = Duration::new(modified.seconds.unsigned_abs(), modified.nanos);
         let done = self.shared.pretence.act(Act::default(), || {
-            let file = existing(&place)?;
+            let file = File::from(self.open(path, OFlag::O_WRONLY)?);
             file.set_times(FileTimes::new().set_modified(UNIX_EPOCH + since))
         });
         self.say(path, "modified", done);
+        self.is_told(path, *now);
+    }
+
+    /// What is told of once is no news any more.
+    fn is_told(&self, path: &[u8], now: Attributes) {
+        let mut nodes = self.shared.nodes();
+        if let Some(number) = nodes.at(path) {
+            nodes.set_own(number, now);
+        }
     }
 
     fn created(&self, path: &[u8], now: Option<Attributes>) {
@@ -153,15 +173,18 @@ impl Carrier<'_> {
             made: Some(now),
             ..Act::default()
         };
-        let at = self.at(path);
-        let done = self.shared.pretence.act(act, || match now.kind() {
-            FileKind::Folder => fs::create_dir(&at),
-            // Its target is asked for when somebody wants it.
-            FileKind::SymbolicLink => std::os::unix::fs::symlink("?", &at),
-            FileKind::File => new(&at).map(drop),
-            FileKind::Other => Ok(()),
+        let done = self.shared.pretence.act(act, || {
+            let (_folder, at) = self.at(path)?;
+            match now.kind() {
+                FileKind::Folder => fs::create_dir(&at),
+                // Its target is asked for when somebody wants it.
+                FileKind::SymbolicLink => std::os::unix::fs::symlink("?", &at),
+                FileKind::File => new(&at).map(drop),
+                FileKind::Other => Ok(()),
+            }
         });
         self.say(path, "created", done);
+        self.is_told(path, now);
     }
 
     fn removed(&self, path: &[u8]) {
@@ -181,10 +204,12 @@ impl Carrier<'_> {
             there: Some((place.named(), attributes)),
             ..Act::default()
         };
-        let at = self.at(path);
-        let done = self.shared.pretence.act(act, || match attributes.kind() {
-            FileKind::Folder => fs::remove_dir(&at),
-            _ => fs::remove_file(&at),
+        let done = self.shared.pretence.act(act, || {
+            let (_folder, at) = self.at(path)?;
+            match attributes.kind() {
+                FileKind::Folder => fs::remove_dir(&at),
+                _ => fs::remove_file(&at),
+            }
         });
         self.say(path, "removed", done);
         self.shared.nodes().removed(place.parent, &place.name);
@@ -217,20 +242,24 @@ impl Carrier<'_> {
             missing: replaced.is_none().then(|| to.named()),
             ..Act::default()
         };
-        let (source, target) = (self.at(&change.path), self.at(&change.to));
-        let done = self
-            .shared
-            .pretence
-            .act(act, || fs::rename(&source, &target));
+        let done = self.shared.pretence.act(act, || {
+            let (_from, source) = self.at(&change.path)?;
+            let (_to, target) = self.at(&change.to)?;
+            fs::rename(&source, &target)
+        });
+        let is_told = done.is_ok();
         self.say(&change.path, "renamed", done);
         self.forget_entries(from.parent);
         self.forget_entries(to.parent);
         let number = {
             let mut nodes = self.shared.nodes();
-            nodes.renamed((from.parent, &from.name), (to.parent, &to.name));
+            // The file system has seen to it, if the kernel came that far.
+            if !is_told {
+                nodes.renamed((from.parent, &from.name), (to.parent, &to.name));
+            }
             let number = nodes.child(to.parent, &to.name);
             if let Some(number) = number {
-                nodes.set_attributes(number, now);
+                nodes.set_own(number, now);
             }
             number
         };
@@ -239,13 +268,46 @@ impl Carrier<'_> {
         }
     }
 
-    fn at(&self, path: &[u8]) -> PathBuf {
-        self.place.join(OsStr::from_bytes(path))
+    /// Opens what is in the mounted folder, and nothing that is mounted below it or linked to.
+    fn open(&self, path: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
+            .resolve(
+                ResolveFlag::RESOLVE_BENEATH
+                    | ResolveFlag::RESOLVE_NO_XDEV
+                    | ResolveFlag::RESOLVE_NO_SYMLINKS,
+            );
+        let path = if path.is_empty() {
+            b".".as_slice()
+        } else {
+            path
+        };
+        Ok(openat2(self.root, OsStr::from_bytes(path), how)?)
+    }
+
+    /// A name in the mounted folder by its own folder, which is open as long as that is kept.
+    fn at(&self, path: &[u8]) -> io::Result<(OwnedFd, PathBuf)> {
+        let split = path.iter().rposition(|byte| *byte == b'/');
+        let (folder, name) = split.map_or((&[][..], path), |at| (&path[..at], &path[at + 1..]));
+        let folder = self.open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let place = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        Ok((folder, place.join(OsStr::from_bytes(name))))
     }
 
     /// The kernel asks anew for attributes, and reads anew.
     fn forget_content(&self, number: u64) {
         let _ = self.notifier.inval_inode(INodeNo(number), 0, 0);
+    }
+
+    /// The kernel has asked anew for attributes: what is read without being opened anew ends where it ends.
+    fn refresh(&self, number: u64) {
+        self.forget_content(number);
+        let path = self.shared.nodes().path(number);
+        if let Some(path) = path
+            && let Ok(file) = self.open(&path, OFlag::O_PATH)
+        {
+            let _ = File::from(file).metadata();
+        }
     }
 
     fn forget_entries(&self, folder: u64) {
@@ -269,22 +331,20 @@ impl Carrier<'_> {
     }
 
     fn say(&self, path: &[u8], what: &str, done: io::Result<()>) {
-        if let Err(error) = done {
-            // Somebody in the machine has changed it too: there is nothing to tell any more.
-            let path =
-                String::from_utf8_lossy(&join(Vec::new(), OsStr::from_bytes(path))).into_owned();
-            crate::kernel::say(&format!(
-                "{}/{path} was {what} on the host: {error}",
-                self.place.display()
-            ));
+        match done {
+            Ok(()) => {}
+            // Somebody has changed it again: there is nothing to tell any more.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
+                ) => {}
+            Err(error) => {
+                let (id, path) = (&self.shared.id, String::from_utf8_lossy(path));
+                crate::kernel::say(&format!("{id}: {path} was {what} on the host: {error}"));
+            }
         }
     }
-}
-
-fn existing(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).custom_flags(nix::libc::O_NOFOLLOW);
-    options.open(path)
 }
 
 fn new(path: &Path) -> io::Result<File> {

@@ -1,9 +1,10 @@
 //! One folder of the host as the kernel of the machine asks for it.
 //!
 //! Nothing here waits: what the host has to be asked goes into the [`Link`], and the kernel has its
-//! answer when that comes. What the host says it tells of is kept in the kernel's caches until it
-//! does; everything else is asked for again after a moment.
+//! answer when that comes. The kernel believes what it was told for a moment, or until the host tells of a
+//! change; what it has read it reads again when a file's time or size is another one, and at each open.
 
+use super::changes::News;
 use super::link::{Link, Outcome};
 use super::nodes::Nodes;
 use super::pretence::{Pretence, Pretended};
@@ -24,12 +25,10 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long the kernel believes what the host tells of when it changes.
-const FOLLOWED: Duration = Duration::from_secs(3600);
-/// How long it believes everything else.
+/// How long the kernel believes what it was told.
 const MOMENT: Duration = Duration::from_secs(1);
 /// The most that one request reads or writes: what the kernel does in one go.
 pub(super) const MOST: u32 = 1 << 20;
@@ -50,10 +49,16 @@ pub(super) struct Shared {
     listings: Mutex<HashMap<u64, Arc<Vec<Entry>>>>,
     /// What is carried out without the host.
     pub(super) pretence: Pretence,
+    news: mpsc::Sender<News>,
 }
 
 impl Shared {
-    pub(super) fn new(id: String, read_only: bool, link: Arc<Link>) -> Self {
+    pub(super) fn new(
+        id: String,
+        read_only: bool,
+        link: Arc<Link>,
+        news: mpsc::Sender<News>,
+    ) -> Self {
         Self {
             id,
             read_only,
@@ -61,6 +66,7 @@ impl Shared {
             nodes: Mutex::new(Nodes::new()),
             listings: Mutex::default(),
             pretence: Pretence::default(),
+            news,
         }
     }
 
@@ -146,12 +152,16 @@ impl HostFolder {
     fn make(&self, parent: INodeNo, name: &OsStr, operation: Operation, reply: ReplyEntry) {
         let name = name.to_owned();
         self.change(operation, reply, move |shared, answer, reply| {
-            let ttl = ttl(&answer);
             let Some(attributes) = answer.attributes else {
                 return reply.refuse(libc::EIO);
             };
-            let number = shared.nodes().found(parent.0, &name, attributes);
-            reply.entry(&ttl, &file_attr(number, &attributes), GENERATION);
+            let number = {
+                let mut nodes = shared.nodes();
+                let number = nodes.found(parent.0, &name, attributes);
+                nodes.set_own(number, attributes);
+                number
+            };
+            reply.entry(&MOMENT, &file_attr(number, &attributes), GENERATION);
         });
     }
 
@@ -165,7 +175,7 @@ impl HostFolder {
     ) {
         let known = self.0.listings().get(&handle.0).cloned();
         if let Some(entries) = known.filter(|_| offset > 0) {
-            return fill(&self.0, node, &entries, offset, FOLLOWED, reply);
+            return fill(&self.0, node, &entries, offset, reply);
         }
         let Some(path) = self.0.nodes().path(node.0) else {
             return reply.refuse(libc::ESTALE);
@@ -174,10 +184,9 @@ impl HostFolder {
         let shared = Arc::clone(&self.0);
         let done = move |outcome: Outcome| match outcome {
             Ok(answer) => {
-                let ttl = ttl(&answer);
                 let entries = Arc::new(answer.entries);
                 shared.listings().insert(handle.0, Arc::clone(&entries));
-                fill(&shared, node, &entries, offset, ttl, reply);
+                fill(&shared, node, &entries, offset, reply);
             }
             Err(error) => reply.refuse(error),
         };
@@ -195,10 +204,6 @@ fn named<R: Refuse>(path: Option<Vec<u8>>, reply: R) -> Option<(Bytes, R)> {
     }
 }
 
-fn ttl(answer: &folders::Answer) -> Duration {
-    if answer.followed { FOLLOWED } else { MOMENT }
-}
-
 /// What a folder's entries are put into.
 trait Listing: Refuse {
     /// Whether the kernel is told of each entry's attributes, so that it knows of the file.
@@ -213,7 +218,6 @@ struct Put<'a> {
     next: u64,
     name: &'a OsStr,
     attributes: &'a Attributes,
-    ttl: Duration,
 }
 
 impl Refuse for ReplyDirectory {
@@ -247,9 +251,7 @@ impl Listing for ReplyDirectoryPlus {
     fn put(&mut self, entry: &Put<'_>) -> bool {
         let attr = file_attr(entry.number, entry.attributes);
         let number = INodeNo(entry.number);
-        self.add(
-            number, entry.next, entry.name, &entry.ttl, &attr, GENERATION,
-        )
+        self.add(number, entry.next, entry.name, &MOMENT, &attr, GENERATION)
     }
 
     fn send(self) {
@@ -258,14 +260,7 @@ impl Listing for ReplyDirectoryPlus {
 }
 
 /// `.` and `..` come first. An entry's offset is the number of those before the next one.
-fn fill<L: Listing>(
-    shared: &Shared,
-    node: INodeNo,
-    entries: &[Entry],
-    offset: u64,
-    ttl: Duration,
-    mut reply: L,
-) {
+fn fill<L: Listing>(shared: &Shared, node: INodeNo, entries: &[Entry], offset: u64, mut reply: L) {
     let folder = Attributes {
         kind: FileKind::Folder.into(),
         ..Attributes::default()
@@ -278,7 +273,6 @@ fn fill<L: Listing>(
             next: index + 1,
             name: name.as_ref(),
             attributes: &folder,
-            ttl,
         };
         if index >= offset && reply.put(&put) {
             return reply.send();
@@ -293,14 +287,14 @@ fn fill<L: Listing>(
         let number = if L::TELLS {
             nodes.found(node.0, name, *attributes)
         } else {
-            attributes.inode
+            // As FUSE has it for what is not known yet.
+            nodes.child(node.0, name).unwrap_or(u32::MAX.into())
         };
         let put = Put {
             number,
             next,
             name,
             attributes,
-            ttl,
         };
         if reply.put(&put) {
             if L::TELLS {
@@ -316,9 +310,7 @@ fn fill<L: Listing>(
 
 impl Filesystem for HostFolder {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // What is read stays until the host says that it changed, or an open finds that it did: by itself
-        // the kernel would drop it after each write of its own.
-        let wanted = InitFlags::FUSE_EXPLICIT_INVAL_DATA
+        let wanted = InitFlags::FUSE_AUTO_INVAL_DATA
             | InitFlags::FUSE_DO_READDIRPLUS
             | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_PARALLEL_DIROPS
@@ -348,12 +340,11 @@ impl Filesystem for HostFolder {
         let name = name.to_owned();
         let stat = Operation::Stat(folders::Stat { path });
         self.ask(stat, reply, move |shared, answer, reply| {
-            let ttl = ttl(&answer);
             let Some(attributes) = answer.attributes else {
                 return reply.refuse(libc::EIO);
             };
             let number = shared.nodes().found(parent.0, &name, attributes);
-            reply.entry(&ttl, &file_attr(number, &attributes), GENERATION);
+            reply.entry(&MOMENT, &file_attr(number, &attributes), GENERATION);
         });
     }
 
@@ -387,16 +378,18 @@ impl Filesystem for HostFolder {
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        _handle: Option<FileHandle>,
+        handle: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let Some((path, reply)) = self.path(node, reply) else {
-            return;
-        };
+        let path = self.0.last_path(node);
+        let handle = handle.unwrap_or(NO_HANDLE);
+        if path.is_empty() && node != INodeNo::ROOT && handle == NO_HANDLE {
+            return reply.error(Errno::ESTALE);
+        }
         if self.0.pretence.is_by(request.pid()) {
             // Fresh: the kernel takes the size from it, and somebody may have written since.
             let stat = Operation::Stat(folders::Stat { path });
@@ -407,12 +400,16 @@ impl Filesystem for HostFolder {
         // Everything belongs to the user of the host, whoever is told that it does not.
         let set = SetAttributes {
             path,
+            handle: handle.0,
             size,
             mode: mode.map(|mode| mode & 0o7777),
             accessed: atime.map(time),
             modified: mtime.map(time),
         };
         self.change(Operation::Set(set), reply, move |shared, answer, reply| {
+            if let Some(attributes) = answer.attributes {
+                shared.nodes().set_own(node.0, attributes);
+            }
             tell(shared, node, &answer, reply);
         });
     }
@@ -564,19 +561,11 @@ impl Filesystem for HostFolder {
             write,
             ..folders::Open::default()
         });
-        let opened = move |shared: &Shared, answer: folders::Answer, reply: ReplyOpen| {
-            let mut nodes = shared.nodes();
+        let opened = move |shared: &Shared, _, reply: ReplyOpen| {
             if write {
-                nodes.opened(node.0);
+                shared.nodes().opened(node.0);
             }
-            let is_known = answer.followed
-                && same_content(nodes.attributes(node.0), answer.attributes.as_ref());
-            let flags = if is_known {
-                FopenFlags::FOPEN_KEEP_CACHE
-            } else {
-                FopenFlags::empty()
-            };
-            reply.opened(FileHandle(handle), flags);
+            reply.opened(FileHandle(handle), FopenFlags::empty());
         };
         if write {
             self.change(open, reply, opened);
@@ -630,18 +619,18 @@ impl Filesystem for HostFolder {
         });
         let name = name.to_owned();
         self.change(open, reply, move |shared, answer, reply| {
-            let ttl = ttl(&answer);
             let Some(attributes) = answer.attributes else {
                 return reply.refuse(libc::EIO);
             };
             let mut nodes = shared.nodes();
             let number = nodes.found(parent.0, &name, attributes);
+            nodes.set_own(number, attributes);
             if write {
                 nodes.opened(number);
             }
             let attr = file_attr(number, &attributes);
             let none = FopenFlags::empty();
-            reply.created(&ttl, &attr, GENERATION, FileHandle(handle), none);
+            reply.created(&MOMENT, &attr, GENERATION, FileHandle(handle), none);
         });
     }
 
@@ -661,6 +650,7 @@ impl Filesystem for HostFolder {
             handle: handle.0,
             offset,
             size,
+            inode: self.0.inode(node),
         });
         self.ask(read, reply, |_, answer, reply| reply.data(&answer.data));
     }
@@ -673,20 +663,28 @@ impl Filesystem for HostFolder {
         offset: u64,
         data: &[u8],
         _: WriteFlags,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let written = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let append = flags.0 & libc::O_APPEND != 0;
         let write = Operation::Write(folders::Write {
             path: self.0.last_path(node),
             handle: handle.0,
             offset,
             data: data.to_vec().into(),
+            inode: self.0.inode(node),
+            append,
         });
+        let end = offset + u64::from(written);
         self.change(write, reply, move |shared, answer, reply| {
             if let Some(attributes) = answer.attributes {
-                shared.nodes().set_attributes(node.0, attributes);
+                shared.nodes().set_own(node.0, attributes);
+                if attributes.size != end && append {
+                    // It was longer than the kernel knew, and now has this at another place.
+                    shared.tell_news(News::Stale(node.0));
+                }
             }
             reply.written(written);
         });
@@ -721,6 +719,7 @@ impl Filesystem for HostFolder {
         let sync = Operation::Sync(folders::Sync {
             path: self.0.last_path(node),
             handle: handle.0,
+            inode: self.0.inode(node),
         });
         self.ask(sync, reply, |_, _, reply| reply.ok());
     }
@@ -809,6 +808,18 @@ impl Shared {
     fn last_path(&self, node: INodeNo) -> Bytes {
         self.nodes().path(node.0).unwrap_or_default().into()
     }
+
+    /// Its number on the host, 0 where that is not known.
+    fn inode(&self, node: INodeNo) -> u64 {
+        let nodes = self.nodes();
+        nodes.attributes(node.0).map_or(0, |known| known.inode)
+    }
+
+    /// Has the thread that carries changes do what must not be done while the kernel waits.
+    pub(super) fn tell_news(&self, news: News) {
+        // It ends when nothing is mounted any more.
+        let _ = self.news.send(news);
+    }
 }
 
 /// Tells the kernel a file's attributes.
@@ -817,7 +828,7 @@ fn tell(shared: &Shared, node: INodeNo, answer: &folders::Answer, reply: ReplyAt
         return reply.refuse(libc::EIO);
     };
     shared.nodes().set_attributes(node.0, attributes);
-    reply.attr(&ttl(answer), &file_attr(node.0, &attributes));
+    reply.attr(&MOMENT, &file_attr(node.0, &attributes));
 }
 
 fn writes(flags: OpenFlags) -> bool {

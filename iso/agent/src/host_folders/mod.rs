@@ -31,7 +31,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use tonic::{Status, Streaming};
@@ -139,7 +140,8 @@ impl HostFolders {
             .collect();
         for id in gone {
             if let Some(place) = places.remove(&id) {
-                // Whoever still has it open goes on until that is closed.
+                let _ = place.news.send(News::End);
+                // Who still has it open is given errors: the host serves it no more.
                 let _ = umount2(place.folder.guest_path.as_str(), MntFlags::MNT_DETACH);
             }
         }
@@ -155,6 +157,17 @@ impl HostFolders {
         }
         for folder in set.folders {
             if places.contains_key(&folder.id) {
+                continue;
+            }
+            if let Some(other) = places
+                .values()
+                .find(|other| is_within(&folder, &other.folder))
+            {
+                // Whoever made the place would wait for this very thread.
+                refused.push(Refusal {
+                    reason: format!("it would be within {}", other.folder.guest_path),
+                    id: folder.id,
+                });
                 continue;
             }
             match self.mount(&folder) {
@@ -193,17 +206,23 @@ impl HostFolders {
 
     fn answer(&self, folder: &Folder, path: &Path, device: File) -> io::Result<Place> {
         let link = Arc::clone(&self.link);
-        let shared = Arc::new(Shared::new(folder.id.clone(), folder.read_only, link));
+        let (news, received) = mpsc::channel();
+        let id = folder.id.clone();
+        let shared = Arc::new(Shared::new(id, folder.read_only, link, news.clone()));
+        // Nobody is asked for it: it is the place itself.
+        let root = File::options()
+            .read(true)
+            .custom_flags(nix::libc::O_PATH | nix::libc::O_DIRECTORY)
+            .open(path)?;
         let acl = SessionACL::All;
         let file_system = HostFolder(Arc::clone(&shared));
         let session = Session::from_fd(file_system, device.into(), acl, Config::default())?;
         let session = session.spawn()?;
-        let (news, received) = mpsc::channel();
-        let (notifier, place) = (session.notifier(), path.to_owned());
+        let (notifier, root) = (session.notifier(), OwnedFd::from(root));
         let carried = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("changes".to_owned())
-            .spawn(move || changes::carry(&carried, &place, &notifier, &received))?;
+            .spawn(move || changes::carry(&carried, &root, &notifier, &received))?;
         if let Err(error) = read_ahead(path) {
             kernel::say(&format!(
                 "{} is read in small parts: {error}",
@@ -217,6 +236,10 @@ impl HostFolders {
             _session: session,
         })
     }
+}
+
+fn is_within(one: &Folder, other: &Folder) -> bool {
+    Path::new(&one.guest_path).starts_with(&other.guest_path)
 }
 
 /// Makes a folder to mount at. The image is read-only: what stands at its root is given memory of its own.

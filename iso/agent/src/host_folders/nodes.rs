@@ -23,6 +23,8 @@ struct Node {
     lookups: u64,
     /// As the kernel was told last.
     attributes: Attributes,
+    /// As it was when the machine had changed it, or when a change was told: what is the same is no news.
+    own: Option<Attributes>,
     /// How often it is open to be written.
     writers: u32,
     /// Whether its name leads to it.
@@ -39,6 +41,7 @@ impl Nodes {
                 kind: FileKind::Folder.into(),
                 ..Attributes::default()
             },
+            own: None,
             writers: 0,
             is_there: true,
         };
@@ -101,6 +104,7 @@ impl Nodes {
             name: name.to_owned(),
             lookups: 1,
             attributes,
+            own: None,
             writers: 0,
             is_there: true,
         };
@@ -155,6 +159,18 @@ impl Nodes {
         if let Some(node) = self.nodes.get_mut(&number) {
             node.attributes = attributes;
         }
+    }
+
+    /// As it is after a change by the machine, or one that is being told.
+    pub(super) fn set_own(&mut self, number: u64, attributes: Attributes) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.attributes = attributes;
+            node.own = Some(attributes);
+        }
+    }
+
+    pub(super) fn own(&self, number: u64) -> Option<&Attributes> {
+        self.nodes.get(&number)?.own.as_ref()
     }
 
     /// Somebody in the machine opened it to write, or closed it.
