@@ -2,6 +2,7 @@
 
 use super::given;
 use super::identity::{self, IdentityFiles};
+use super::mount::Mount;
 use super::record::{ClusterRecord, Endpoint};
 use super::spec::ClusterSpec;
 use super::template::{self, Beginning};
@@ -12,7 +13,7 @@ use crate::settings::Settings;
 use coracle_iso::images::Image;
 use coracle_protocol::client::AgentClient;
 use coracle_protocol::given::Parcel;
-use coracle_protocol::guest::{FORMAT, GuestConfig, GuestNetwork, HostFolder, KubernetesConfig};
+use coracle_protocol::guest::{FORMAT, GuestConfig, GuestNetwork, KubernetesConfig};
 use coracle_protocol::{AGENT_PORT, API_PORT, SSH_PORT, seed};
 use coracle_vm::address;
 use coracle_vm::log_file;
@@ -260,7 +261,8 @@ fn write_seed(cluster: &Cluster, files: &IdentityFiles, parcel: &Parcel) -> Resu
     let mut config = guest_config(cluster.record(), files)?;
     if *files != cluster.passing_identity() {
         // One that becomes a template has none.
-        config.host_folders = host_folders(cluster.record());
+        let mounts = cluster.record().mounts.iter().flatten();
+        config.host_folders = mounts.map(Mount::folder).collect();
     }
     let seed = seed::encode(&config, parcel).context(ErrorId::Internal, || {
         "cannot write the machine's settings".into()
@@ -301,17 +303,6 @@ fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestCo
         host_folders: Vec::new(),
         written_at_millis: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
     })
-}
-
-fn host_folders(record: &ClusterRecord) -> Vec<HostFolder> {
-    let mounts = record.mounts.iter().flatten();
-    mounts
-        .map(|mount| HostFolder {
-            id: mount.to_string(),
-            guest_path: mount.guest.clone(),
-            read_only: mount.read_only,
-        })
-        .collect()
 }
 
 /// Brings the machine to run, from whatever state it is in.

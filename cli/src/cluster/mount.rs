@@ -5,7 +5,8 @@ use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::host_agent;
 use coracle_protocol::MOUNT_ROOTS;
-use coracle_vm::MachineState;
+use coracle_protocol::folders::Folder;
+use coracle_vm::{MachineLock, MachineName, MachineState};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,15 @@ impl Mount {
         })
     }
 
+    /// The same as the machine is told of it.
+    pub fn folder(&self) -> Folder {
+        Folder {
+            id: self.to_string(),
+            guest_path: self.guest.clone(),
+            read_only: self.read_only,
+        }
+    }
+
     /// Puts one into a list, in place of another at the same place.
     pub fn add_to(self, mounts: &mut Vec<Self>) {
         mounts.retain(|mount| mount.guest != self.guest);
@@ -106,7 +116,7 @@ pub fn all(app: &App) -> Result<Vec<Mount>> {
 pub async fn add(app: &App, wanted: &Mount) -> Result<()> {
     let cluster = Cluster::find(&app.settings)?;
     cluster.require_running().await?;
-    wanted.fits(&all(app)?)?;
+    wanted.fits(cluster.record().mounts.as_deref().unwrap_or_default())?;
     let name = cluster.dir().name();
     let lock = lock(&app.settings, name, COMMAND, LOCK_LIMIT).await?;
     update(&app.settings, &lock, name, |record| {
@@ -117,12 +127,7 @@ pub async fn add(app: &App, wanted: &Mount) -> Result<()> {
     let Some((_, why)) = refused.into_iter().find(|(what, _)| *what == id) else {
         return Ok(());
     };
-    update(&app.settings, &lock, name, |record| {
-        record
-            .mounts
-            .get_or_insert_default()
-            .retain(|mount| mount != wanted);
-    })?;
+    forget(app, &lock, name, wanted)?;
     Err(Error::new(ErrorId::Guest, format!("cannot mount {id}")).because(why))
 }
 
@@ -130,32 +135,35 @@ pub async fn add(app: &App, wanted: &Mount) -> Result<()> {
 pub async fn remove(app: &App, place: &str) -> Result<Mount> {
     let cluster = Cluster::find(&app.settings)?;
     let name = cluster.dir().name();
-    let is_it = |mount: &Mount| Some(&mount.guest) == guest_path(place).as_ref();
-    let Some(found) = all(app)?.into_iter().find(is_it) else {
+    let wanted = guest_path(place);
+    let is_it = |mount: &Mount| Some(&mount.guest) == wanted.as_ref();
+    let mut mounts = cluster.record().mounts.iter().flatten();
+    let Some(found) = mounts.find(|mount| is_it(mount)) else {
         return Err(
             Error::new(ErrorId::Usage, format!("nothing is mounted at {place}"))
                 .help("`coracle mount` shows what is mounted"),
         );
     };
     let lock = lock(&app.settings, name, COMMAND, LOCK_LIMIT).await?;
-    update(&app.settings, &lock, name, |record| {
-        record
-            .mounts
-            .get_or_insert_default()
-            .retain(|mount| *mount != found);
-    })?;
+    forget(app, &lock, name, found)?;
     if cluster.state().await? == MachineState::Running {
         host_agent::mount(cluster.dir()).await?;
     }
-    Ok(found)
+    Ok(found.clone())
 }
 
-/// Has the running machine of the current profile have its folders, if it ever had any; a warning says
-/// which of them it has not.
-pub async fn settle(app: &App) -> Result<()> {
-    let cluster = Cluster::find(&app.settings)?;
+/// Takes one out of the cluster's record.
+fn forget(app: &App, lock: &MachineLock, name: &MachineName, gone: &Mount) -> Result<()> {
+    update(&app.settings, lock, name, |record| {
+        let mounts = record.mounts.get_or_insert_default();
+        mounts.retain(|mount| mount != gone);
+    })
+}
+
+/// Has a running machine have its folders, if it ever had any; a warning says which of them it has not.
+pub async fn settle(app: &App, cluster: &Cluster) {
     if cluster.record().mounts.is_none() {
-        return Ok(());
+        return;
     }
     match host_agent::mount(cluster.dir()).await {
         Ok(refused) => {
@@ -168,7 +176,6 @@ pub async fn settle(app: &App) -> Result<()> {
             .progress
             .warning(&format!("no folders are mounted: {}", error.message())),
     }
-    Ok(())
 }
 
 fn roots() -> String {

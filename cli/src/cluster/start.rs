@@ -91,7 +91,8 @@ pub async fn start(
         crate::host_agent::ensure(settings, cluster).await?;
         change_what_may_change(settings, cluster, asked, options.wait_limit).await?;
         if is_ready(settings, cluster, options).await {
-            mount::settle(app).await?;
+            // Some may have been written down just now.
+            mount::settle(app, &Cluster::find(settings)?).await;
             return Ok(Outcome::WasRunning);
         }
     }
@@ -166,7 +167,7 @@ pub async fn start(
     let current =
         kubeconfig::write(settings, &lock, cluster.dir().name(), options.keep_context).await?;
     steps.finish();
-    mount::settle(app).await?;
+    mount::settle(app, &cluster).await;
     Ok(Outcome::Ready {
         version: cluster.record().spec.kubernetes_version.clone(),
         address: cluster.endpoint().address,

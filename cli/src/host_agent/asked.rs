@@ -148,23 +148,14 @@ pub async fn capture(settings: &Settings, cluster: &Cluster, folder: &Path) -> R
         Answer::Captured(captured) => Ok(captured),
         _ => {
             // What a host agent that ended in the middle has written.
-            empty(folder).context(ErrorId::Write, || {
-                format!("cannot empty {}", folder.display())
-            })?;
+            SavedFiles::in_folder(folder)
+                .clear()
+                .context(ErrorId::Write, || {
+                    format!("cannot empty {}", folder.display())
+                })?;
             capture_from_here(settings, cluster, folder).await
         }
     }
-}
-
-fn empty(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        match path.is_dir() {
-            true => std::fs::remove_dir_all(path)?,
-            false => std::fs::remove_file(path)?,
-        }
-    }
-    Ok(())
 }
 
 /// The same by this process.

@@ -211,10 +211,6 @@ impl HostAgent {
                 biased;
                 asked = requests.recv() => {
                     let (request, answer_to) = asked?;
-                    if let Request::Mount = request {
-                        tokio::spawn(mount(self.mounting.clone(), answer_to));
-                        continue;
-                    }
                     let answer = self.carry_out(request).await.unwrap_or_else(|error| {
                         log(&error.render(self.settings.profile.as_str()));
                         Answer::Failed(Told::from(&error))
@@ -273,8 +269,7 @@ impl HostAgent {
             Request::Wait => Answer::Idle {
                 launched: matches!(self.machine, Machine::Launched(_)),
             },
-            // Answered by who serves folders: this one does not wait for that.
-            Request::Mount => Answer::Mounted(Vec::new()),
+            Request::Mount => Answer::Mounted(self.mount().await?),
             Request::Retire => Answer::Retired,
         })
     }
@@ -396,6 +391,16 @@ impl HostAgent {
         }
     }
 
+    /// Has the machine have what the cluster's record says; what it could not have, and why. Who serves
+    /// folders tells within the time that the machine's agent may take to answer.
+    async fn mount(&self) -> Result<Vec<(String, String)>> {
+        let gone = || Error::new(ErrorId::Internal, "nobody serves folders");
+        let (order, outcome) = oneshot::channel();
+        self.mounting.send(order).await.map_err(|_| gone())?;
+        let outcome = outcome.await.map_err(|_| gone())?;
+        outcome.map_err(|reason| Error::new(ErrorId::Guest, reason))
+    }
+
     fn learn(&mut self) {
         if let (Some((_, files)), Machine::Launched(process)) = (self.learn.take(), &self.machine)
             && let Ok(driver) = Cluster::find(&self.settings).and_then(|found| found.driver())
@@ -403,18 +408,6 @@ impl HostAgent {
             driver.learn(&self.dir, process, &files);
         }
     }
-}
-
-/// Has somebody mount, and answers when that is done.
-async fn mount(mounting: mpsc::Sender<folders::Order>, answer_to: oneshot::Sender<Answer>) {
-    let (order, outcome) = oneshot::channel();
-    let sent = mounting.send(order).await;
-    let answer = match outcome.await {
-        Ok(Ok(refused)) if sent.is_ok() => Answer::Mounted(refused),
-        Ok(Err(reason)) => Answer::Failed(Told::from(&Error::new(ErrorId::Guest, reason))),
-        _ => Answer::Nobody,
-    };
-    let _ = answer_to.send(answer);
 }
 
 /// Waits for the machine's end and says how it was. May be cancelled.

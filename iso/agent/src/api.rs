@@ -82,7 +82,7 @@ impl From<IdentityError> for crate::boot::BootError {
 }
 
 /// A stream of replies.
-type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Bytes in one message of a stream.
 const CHUNK: usize = 64 << 10;

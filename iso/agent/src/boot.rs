@@ -215,7 +215,7 @@ async fn serve(
         kernel::complain(&format!("pods may reach the host: {error}"));
     }
     let host_folders = Arc::new(HostFolders::default());
-    for refusal in host_folders.at_boot(&config.host_folders) {
+    for refusal in host_folders.at_boot(config.host_folders) {
         kernel::complain(&format!(
             "{} is not mounted: {}",
             refusal.id, refusal.reason

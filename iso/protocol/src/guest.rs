@@ -4,6 +4,7 @@
 //! machine is made on the host and is unique to one cluster; what never leaves the machine
 //! (etcd, kubelet and component certificates) is made and renewed by the agent itself.
 
+use crate::folders::Folder;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -31,22 +32,10 @@ pub struct GuestConfig {
     pub kubernetes: Option<KubernetesConfig>,
     /// Folders of the host that are mounted before anything starts that may need them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub host_folders: Vec<HostFolder>,
+    pub host_folders: Vec<Folder>,
     /// The host's clock when the seed was written, milliseconds since the Unix epoch: a guest
     /// whose own clock is earlier starts from here.
     pub written_at_millis: u64,
-}
-
-/// A folder of the host: `folders.proto` has the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostFolder {
-    /// Names it in calls.
-    pub id: String,
-    /// An absolute path in the machine.
-    pub guest_path: String,
-    /// Whether the machine may change nothing in it.
-    pub read_only: bool,
 }
 
 /// A static IPv4 address; QEMU's user network always gives the same one.

@@ -13,6 +13,7 @@ pub mod client;
 pub mod given;
 pub mod guest;
 pub mod seed;
+mod time;
 
 /// The generated messages, clients and servers of `proto/agent.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications)]

@@ -167,7 +167,7 @@ impl SavedFiles {
     }
 
     /// Removes all that is in the folder.
-    pub(crate) fn clear(&self) -> io::Result<()> {
+    pub fn clear(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {

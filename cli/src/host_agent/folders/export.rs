@@ -3,58 +3,32 @@
 //! The machine names paths below the folder and follows symbolic links by itself, in its own tree; what
 //! is opened here stays below the folder whatever somebody puts there meanwhile (`cap_std`).
 
+use super::system::{
+    attributes, bytes, errno, linux, number, os_string, path, read_at, symbolic_link, write_at,
+};
 use super::watch::Watch;
 use cap_fs_ext::{DirExt as _, FollowSymlinks, MetadataExt as _, OpenOptionsFollowExt as _};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, OpenOptions};
 use cap_std::time::SystemTime as CapTime;
 use coracle_protocol::folders::{
-    Answer, Attributes, Entry, FileKind, List, Open, Read, Rename, SetAttributes, SpaceLeft, Time,
-    Write, call::Operation,
+    Answer, Attributes, Entry, List, Open, Read, Rename, SetAttributes, SpaceLeft, Time, Write,
+    call::Operation,
 };
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The most that is read at once, whatever is asked for.
 const MOST: usize = 1 << 20;
 /// Entries in one answer: what a message may hold, by far.
 const ENTRIES: usize = 2000;
-/// Error numbers of Linux, which the machine runs.
-mod linux {
-    pub(super) const EPERM: u32 = 1;
-    pub(super) const ENOENT: u32 = 2;
-    pub(super) const EIO: u32 = 5;
-    pub(super) const EACCES: u32 = 13;
-    pub(super) const EEXIST: u32 = 17;
-    pub(super) const EXDEV: u32 = 18;
-    pub(super) const ENOTDIR: u32 = 20;
-    pub(super) const EISDIR: u32 = 21;
-    pub(super) const EINVAL: u32 = 22;
-    pub(super) const EFBIG: u32 = 27;
-    pub(super) const ENOSPC: u32 = 28;
-    pub(super) const EROFS: u32 = 30;
-    pub(super) const EMLINK: u32 = 31;
-    pub(super) const ENAMETOOLONG: u32 = 36;
-    pub(super) const ENOTEMPTY: u32 = 39;
-    pub(super) const EDQUOT: u32 = 122;
-    pub(super) const ESTALE: u32 = 116;
-}
-
 /// What is open under a number.
 #[derive(Debug, Clone)]
 struct Handle {
     file: Arc<std::fs::File>,
     writable: bool,
-}
-
-/// A file as the machine names it in what it does with one that is open.
-struct Named<'a> {
-    handle: u64,
-    path: &'a [u8],
-    inode: u64,
 }
 
 /// A folder that a machine may use.
@@ -119,12 +93,8 @@ impl Export {
                 one(Answer::default())
             }
             Operation::Sync(sync) => {
-                let named = Named {
-                    handle: sync.handle,
-                    path: &sync.path,
-                    inode: sync.inode,
-                };
-                self.handle(&named, false)?.sync_all()?;
+                let file = self.handle(sync.handle, &sync.path, sync.inode, false)?;
+                file.sync_all()?;
                 one(Answer::default())
             }
             Operation::Set(set) => one(self.set(set)?),
@@ -219,10 +189,7 @@ impl Export {
         if meta.is_dir() {
             self.watch.follow(path);
         }
-        Ok(Answer {
-            attributes: Some(attributes(&meta)),
-            ..Answer::default()
-        })
+        Ok(described(&meta))
     }
 
     fn list(&self, list: &List) -> io::Result<Vec<Answer>> {
@@ -285,10 +252,7 @@ impl Export {
         if open.handle != 0 {
             self.keep(open.handle, file, open.write);
         }
-        Ok(Answer {
-            attributes: Some(attributes(&meta)),
-            ..Answer::default()
-        })
+        Ok(described(&meta))
     }
 
     fn open_file(&self, path: &Path, open: &Open, again: bool) -> io::Result<File> {
@@ -332,34 +296,34 @@ impl Export {
 
     /// What was opened under a number. What an earlier stream opened is opened again, if its path still
     /// leads to it.
-    fn handle(&self, named: &Named<'_>, write: bool) -> io::Result<Arc<std::fs::File>> {
-        let known = self.opened().get(&named.handle).cloned();
+    fn handle(
+        &self,
+        handle: u64,
+        at: &[u8],
+        inode: u64,
+        write: bool,
+    ) -> io::Result<Arc<std::fs::File>> {
+        let known = self.opened().get(&handle).cloned();
         if let Some(known) = known.filter(|known| known.writable || !write) {
             return Ok(known.file);
         }
-        let at = path(named.path)?;
+        let at = path(at)?;
         if at.as_os_str().is_empty() {
             return Err(errno(linux::ESTALE));
         }
         let open = Open {
-            handle: named.handle,
             write,
             ..Open::default()
         };
         let file = self.open_file(&at, &open, false)?;
-        if file.metadata()?.ino() != named.inode {
+        if file.metadata()?.ino() != inode {
             return Err(errno(linux::ESTALE));
         }
-        Ok(self.keep(named.handle, file, write))
+        Ok(self.keep(handle, file, write))
     }
 
     fn read(&self, read: &Read) -> io::Result<Answer> {
-        let named = Named {
-            handle: read.handle,
-            path: &read.path,
-            inode: read.inode,
-        };
-        let file = self.handle(&named, false)?;
+        let file = self.handle(read.handle, &read.path, read.inode, false)?;
         let wanted = usize::try_from(read.size).unwrap_or(MOST).min(MOST);
         let mut data = vec![0; wanted];
         let mut length = 0;
@@ -379,12 +343,7 @@ impl Export {
     }
 
     fn write(&self, write: &Write) -> io::Result<Answer> {
-        let named = Named {
-            handle: write.handle,
-            path: &write.path,
-            inode: write.inode,
-        };
-        let file = self.handle(&named, true)?;
+        let file = self.handle(write.handle, &write.path, write.inode, true)?;
         // Whoever else appends on this host does so in one step; between this look and the write that
         // follows it is too short a time for what the machine could not do either.
         let offset = match write.append {
@@ -401,10 +360,7 @@ impl Export {
             }
         }
         let meta = Metadata::from_file(&file)?;
-        Ok(Answer {
-            attributes: Some(attributes(&meta)),
-            ..Answer::default()
-        })
+        Ok(described(&meta))
     }
 
     fn set(&self, set: &SetAttributes) -> io::Result<Answer> {
@@ -426,17 +382,14 @@ impl Export {
         if let Some(known) = known.filter(|_| path.as_os_str().is_empty()) {
             // It is open, and has no name any more.
             let meta = Metadata::from_file(&known.file)?;
-            return Ok(Answer {
-                attributes: Some(attributes(&meta)),
-                ..Answer::default()
-            });
+            return Ok(described(&meta));
         }
         if let Some(mode) = set.mode {
             self.set_mode(&path, mode)?;
         }
         if set.accessed.is_some() || set.modified.is_some() {
             let time = |time: Option<Time>| {
-                let at = CapTime::from_std(system_time(time?));
+                let at = CapTime::from_std(time?.into());
                 Some(cap_fs_ext::SystemTimeSpec::Absolute(at))
             };
             let (accessed, modified) = (time(set.accessed), time(set.modified));
@@ -453,10 +406,9 @@ impl Export {
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         use std::os::unix::fs::PermissionsExt as _;
         let permissions = std::fs::Permissions::from_mode(mode & 0o777);
-        let path = if path.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            path
+        let path = match path.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => path,
         };
         if self.root().symlink_metadata(path)?.is_symlink() {
             return Ok(());
@@ -536,190 +488,18 @@ pub(super) fn gone() -> Answer {
     refusal(linux::ESTALE)
 }
 
-fn refusal(error: u32) -> Answer {
+/// The answer of which a file's attributes are all.
+fn described(meta: &Metadata) -> Answer {
     Answer {
-        error,
+        attributes: Some(attributes(meta)),
         ..Answer::default()
     }
 }
 
-fn errno(number: u32) -> io::Error {
-    #[cfg(target_os = "linux")]
-    return io::Error::from_raw_os_error(i32::try_from(number).unwrap_or(5));
-    #[cfg(not(target_os = "linux"))]
-    io::Error::other(Number(number))
-}
-
-/// A number of Linux on another system.
-#[cfg(not(target_os = "linux"))]
-#[derive(Debug, thiserror::Error)]
-#[error("error {0} of Linux")]
-struct Number(u32);
-
-/// An error's number on Linux.
-fn number(error: &io::Error) -> u32 {
-    #[cfg(target_os = "linux")]
-    if let Some(number) = error.raw_os_error().and_then(|raw| u32::try_from(raw).ok()) {
-        return number;
-    }
-    #[cfg(not(target_os = "linux"))]
-    if let Some(Number(number)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        return *number;
-    }
-    match error.kind() {
-        io::ErrorKind::NotFound => linux::ENOENT,
-        io::ErrorKind::PermissionDenied => linux::EACCES,
-        io::ErrorKind::AlreadyExists => linux::EEXIST,
-        io::ErrorKind::NotADirectory => linux::ENOTDIR,
-        io::ErrorKind::IsADirectory => linux::EISDIR,
-        io::ErrorKind::DirectoryNotEmpty => linux::ENOTEMPTY,
-        io::ErrorKind::ReadOnlyFilesystem => linux::EROFS,
-        io::ErrorKind::StorageFull => linux::ENOSPC,
-        io::ErrorKind::QuotaExceeded => linux::EDQUOT,
-        io::ErrorKind::FileTooLarge => linux::EFBIG,
-        io::ErrorKind::CrossesDevices => linux::EXDEV,
-        io::ErrorKind::TooManyLinks => linux::EMLINK,
-        io::ErrorKind::InvalidFilename => linux::ENAMETOOLONG,
-        io::ErrorKind::InvalidInput => linux::EINVAL,
-        io::ErrorKind::Unsupported => linux::EPERM,
-        _ => linux::EIO,
-    }
-}
-
-/// A path as this system writes it. One that would lead out of the folder is none.
-fn path(of: &[u8]) -> io::Result<PathBuf> {
-    let path = PathBuf::from(os_string(of)?);
-    let is_plain = path
-        .components()
-        .all(|part| matches!(part, std::path::Component::Normal(_)));
-    match is_plain {
-        true => Ok(path),
-        false => Err(errno(linux::EINVAL)),
-    }
-}
-
-#[cfg(unix)]
-#[allow(clippy::unnecessary_wraps, reason = "the form of the other systems")]
-fn os_string(of: &[u8]) -> io::Result<std::ffi::OsString> {
-    use std::os::unix::ffi::OsStrExt as _;
-    Ok(std::ffi::OsStr::from_bytes(of).to_owned())
-}
-
-/// Names that are no text cannot be written here.
-#[cfg(not(unix))]
-fn os_string(of: &[u8]) -> io::Result<std::ffi::OsString> {
-    let text = std::str::from_utf8(of).map_err(|_| errno(linux::EINVAL))?;
-    Ok(text.into())
-}
-
-#[cfg(unix)]
-pub(super) fn bytes(of: &std::ffi::OsStr) -> Vec<u8> {
-    std::os::unix::ffi::OsStrExt::as_bytes(of).to_vec()
-}
-
-#[cfg(not(unix))]
-pub(super) fn bytes(of: &std::ffi::OsStr) -> Vec<u8> {
-    of.to_string_lossy().replace('\\', "/").into_bytes()
-}
-
-#[cfg(unix)]
-fn symbolic_link(root: &Dir, target: &Path, path: &Path) -> io::Result<()> {
-    // Where it leads is the machine's affair.
-    root.symlink_contents(target, path)
-}
-
-#[cfg(not(unix))]
-fn symbolic_link(_: &Dir, _: &Path, _: &Path) -> io::Result<()> {
-    Err(errno(linux::EPERM))
-}
-
-#[cfg(unix)]
-fn read_at(file: &std::fs::File, to: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, to, offset)
-}
-
-#[cfg(unix)]
-fn write_at(file: &std::fs::File, from: &[u8], offset: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::write_at(file, from, offset)
-}
-
-#[cfg(windows)]
-fn read_at(file: &std::fs::File, to: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, to, offset)
-}
-
-#[cfg(windows)]
-fn write_at(file: &std::fs::File, from: &[u8], offset: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_write(file, from, offset)
-}
-
-fn attributes(meta: &Metadata) -> Attributes {
-    let kind = if meta.is_file() {
-        FileKind::File
-    } else if meta.is_dir() {
-        FileKind::Folder
-    } else if meta.is_symlink() {
-        FileKind::SymbolicLink
-    } else {
-        FileKind::Other
-    };
-    let at = |time: io::Result<CapTime>| time.ok().map(|time| protocol_time(time.into_std()));
-    let (mode, blocks, changed) = details(meta);
-    Attributes {
-        kind: kind.into(),
-        mode,
-        size: meta.len(),
-        blocks,
-        inode: meta.ino(),
-        links: u32::try_from(meta.nlink()).unwrap_or(u32::MAX),
-        accessed: at(meta.accessed()),
-        modified: at(meta.modified()),
-        changed,
-    }
-}
-
-#[cfg(unix)]
-fn details(meta: &Metadata) -> (u32, u64, Option<Time>) {
-    use cap_std::fs::MetadataExt as _;
-    let changed = Time {
-        seconds: meta.ctime(),
-        nanos: u32::try_from(meta.ctime_nsec()).unwrap_or(0),
-    };
-    (meta.mode() & 0o7777, meta.blocks(), Some(changed))
-}
-
-#[cfg(not(unix))]
-fn details(meta: &Metadata) -> (u32, u64, Option<Time>) {
-    // Everything there may be run.
-    let mode = if meta.permissions().readonly() {
-        0o555
-    } else {
-        0o777
-    };
-    (mode, meta.len().div_ceil(512), None)
-}
-
-fn protocol_time(at: SystemTime) -> Time {
-    match at.duration_since(UNIX_EPOCH) {
-        Ok(since) => Time {
-            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            nanos: since.subsec_nanos(),
-        },
-        // Nobody asks for parts of a second before 1970.
-        Err(before) => Time {
-            seconds: -i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX),
-            nanos: 0,
-        },
-    }
-}
-
-fn system_time(time: Time) -> SystemTime {
-    let whole = Duration::from_secs(time.seconds.unsigned_abs());
-    let nanos = Duration::from_nanos(time.nanos.into());
-    if time.seconds < 0 {
-        UNIX_EPOCH - whole + nanos
-    } else {
-        UNIX_EPOCH + whole + nanos
+fn refusal(error: u32) -> Answer {
+    Answer {
+        error,
+        ..Answer::default()
     }
 }
 
@@ -729,6 +509,7 @@ fn system_time(time: Time) -> SystemTime {
 mod tests {
     use super::super::watch::Told;
     use super::*;
+    use coracle_protocol::folders::FileKind;
     use coracle_protocol::folders::{Close, MakeFolder, ReadLink, Remove, Stat};
     use std::fs;
     use tokio::sync::mpsc;

@@ -10,6 +10,7 @@
 //! for, and which folders it wants to be told of.
 
 mod export;
+mod system;
 mod watch;
 
 use super::log;
@@ -20,7 +21,7 @@ use crate::error::{Context as _, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_protocol::folders::folders_client::FoldersClient;
 use coracle_protocol::folders::{
-    Call, Change, ChangeKind, Changes, FileKind, Folder, FolderSet, FromGuest, FromHost, Mounted,
+    Call, Change, ChangeKind, Changes, FileKind, FolderSet, FromGuest, FromHost, Mounted,
     from_guest, from_host,
 };
 use export::Export;
@@ -197,11 +198,7 @@ impl Served {
                     }
                 }
             }
-            folders.push(Folder {
-                id,
-                guest_path: mount.guest,
-                read_only: mount.read_only,
-            });
+            folders.push(mount.folder());
         }
         let set = from_host::Message::Set(FolderSet { folders });
         self.unheard += 1;
@@ -298,15 +295,11 @@ fn changes(export: &Export, folder: String, batch: Vec<Told>) -> Changes {
             Told::Overflow => overflowed = true,
         }
     }
-    let path = |path: &Path| export::bytes(path.as_os_str()).into();
+    let path = |path: &Path| system::bytes(path.as_os_str()).into();
     let mut changes = Vec::new();
     for one in export.watch().news(seen) {
-        let now = match one.kind {
-            ChangeKind::Removed => &one.path,
-            ChangeKind::Renamed => &one.to,
-            ChangeKind::Created | ChangeKind::Modified => &one.path,
-        };
-        let attributes = export.attributes_at(now);
+        let is_renamed = one.kind == ChangeKind::Renamed;
+        let attributes = export.attributes_at(if is_renamed { &one.to } else { &one.path });
         let is_folder = attributes.is_some_and(|now| now.kind() == FileKind::Folder);
         match one.kind {
             ChangeKind::Removed => export.watch().forget(&one.path),

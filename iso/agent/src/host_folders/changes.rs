@@ -3,21 +3,21 @@
 //! A thread for each folder: the kernel may wait with an invalidation until a call has been answered
 //! that holds the same folder's lock.
 
-use super::filesystem::{Shared, same_content};
+use super::attributes::same_content;
+use super::filesystem::Shared;
 use super::nodes::Nodes;
 use super::pretence::{Act, Name};
 use coracle_protocol::folders::{Attributes, Change, ChangeKind, Changes, FileKind};
 use fuser::{INodeNo, Notifier};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, FileTimes, OpenOptions};
+use std::fs::{self, File, FileTimes};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, UNIX_EPOCH};
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -79,10 +79,7 @@ struct Place {
 impl Place {
     /// `None` where the kernel does not know the folder: nobody can watch it.
     fn of(nodes: &Nodes, path: &[u8]) -> Option<Self> {
-        let (folder, name) = match path.iter().rposition(|byte| *byte == b'/') {
-            Some(at) => (&path[..at], &path[at + 1..]),
-            None => (&[][..], path),
-        };
+        let (folder, name) = split(path);
         let name = OsStr::from_bytes(name).to_owned();
         let parent = nodes.at(folder)?;
         let node = nodes.child(parent, &name);
@@ -108,45 +105,40 @@ impl Carrier<'_> {
         let Some(now) = now else {
             return;
         };
-        let known = {
+        let (known, is_being_written) = {
             let nodes = self.shared.nodes();
-            let Some(number) = nodes.at(path) else {
-                // Watched by its folder only, if at all.
-                let place = Place::of(&nodes, path);
-                drop(nodes);
-                if place.is_some() && now.kind() == FileKind::File {
-                    self.touch(path, &now);
-                }
-                return;
-            };
+            let known = nodes.at(path);
             // What the machine did itself, or has been told of already.
-            if same_content(nodes.own(number), Some(&now)) {
+            let is_old = known.is_some_and(|node| same_content(nodes.own(node), Some(&now)));
+            // What is not known is watched by its folder only, if at all.
+            if is_old || known.is_none() && Place::of(&nodes, path).is_none() {
                 return;
             }
-            if nodes.is_being_written(number) {
-                // Whose write it was is not known yet; what is cached may be another's.
-                drop(nodes);
-                return self.refresh(number);
-            }
-            number
+            (
+                known,
+                known.is_some_and(|node| nodes.is_being_written(node)),
+            )
         };
-        self.forget_content(known);
-        self.is_told(path, now);
+        match known {
+            // Whose write it was is not known yet; what is cached may be another's.
+            Some(known) if is_being_written => return self.refresh(known),
+            Some(known) => self.forget_content(known),
+            None => {}
+        }
         if now.kind() == FileKind::File {
             self.touch(path, &now);
         }
+        self.is_told(path, now);
     }
 
     /// Opens a file, gives it the time that it has, and closes it.
     fn touch(&self, path: &[u8], now: &Attributes) {
-        let modified = now.modified.unwrap_or_default();
-        let since = Duration::new(modified.seconds.unsigned_abs(), modified.nanos);
+        let modified = now.modified.unwrap_or_default().into();
         let done = self.shared.pretence.act(Act::default(), || {
             let file = File::from(self.open(path, OFlag::O_WRONLY)?);
-            file.set_times(FileTimes::new().set_modified(UNIX_EPOCH + since))
+            file.set_times(FileTimes::new().set_modified(modified))
         });
         self.say(path, "modified", done);
-        self.is_told(path, *now);
     }
 
     /// What is told of once is no news any more.
@@ -166,7 +158,7 @@ impl Carrier<'_> {
         let Some(place) = place else {
             return;
         };
-        self.forget_entries(place.parent);
+        self.forget_content(place.parent);
         self.forget_name(&place);
         let act = Act {
             missing: Some(place.named()),
@@ -179,7 +171,7 @@ impl Carrier<'_> {
                 FileKind::Folder => fs::create_dir(&at),
                 // Its target is asked for when somebody wants it.
                 FileKind::SymbolicLink => std::os::unix::fs::symlink("?", &at),
-                FileKind::File => new(&at).map(drop),
+                FileKind::File => File::create_new(&at).map(drop),
                 FileKind::Other => Ok(()),
             }
         });
@@ -213,7 +205,7 @@ impl Carrier<'_> {
         });
         self.say(path, "removed", done);
         self.shared.nodes().removed(place.parent, &place.name);
-        self.forget_entries(place.parent);
+        self.forget_content(place.parent);
         self.forget_name(&place);
     }
 
@@ -249,8 +241,8 @@ impl Carrier<'_> {
         });
         let is_told = done.is_ok();
         self.say(&change.path, "renamed", done);
-        self.forget_entries(from.parent);
-        self.forget_entries(to.parent);
+        self.forget_content(from.parent);
+        self.forget_content(to.parent);
         let number = {
             let mut nodes = self.shared.nodes();
             // The file system has seen to it, if the kernel came that far.
@@ -287,8 +279,7 @@ impl Carrier<'_> {
 
     /// A name in the mounted folder by its own folder, which is open as long as that is kept.
     fn at(&self, path: &[u8]) -> io::Result<(OwnedFd, PathBuf)> {
-        let split = path.iter().rposition(|byte| *byte == b'/');
-        let (folder, name) = split.map_or((&[][..], path), |at| (&path[..at], &path[at + 1..]));
+        let (folder, name) = split(path);
         let folder = self.open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
         let place = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
         Ok((folder, place.join(OsStr::from_bytes(name))))
@@ -308,10 +299,6 @@ impl Carrier<'_> {
         {
             let _ = File::from(file).metadata();
         }
-    }
-
-    fn forget_entries(&self, folder: u64) {
-        self.forget_content(folder);
     }
 
     fn forget_name(&self, place: &Place) {
@@ -347,6 +334,10 @@ impl Carrier<'_> {
     }
 }
 
-fn new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).open(path)
+/// A path's folder, and its name in that.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&[], path),
+    }
 }

@@ -4,20 +4,20 @@
 //! answer when that comes. The kernel believes what it was told for a moment, or until the host tells of a
 //! change; what it has read it reads again when a file's time or size is another one, and at each open.
 
+use super::attributes::file_attr;
 use super::changes::News;
 use super::link::{Link, Outcome};
+use super::listing::{Listing, fill};
 use super::nodes::Nodes;
 use super::pretence::{Pretence, Pretended};
 use crate::kernel;
 use bytes::Bytes;
-use coracle_protocol::folders::{
-    self, Attributes, Entry, FileKind, SetAttributes, call::Operation,
-};
+use coracle_protocol::folders::{self, Attributes, Entry, SetAttributes, call::Operation};
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
+    ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use nix::libc;
 use std::collections::HashMap;
@@ -26,18 +26,18 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// How long the kernel believes what it was told.
-const MOMENT: Duration = Duration::from_secs(1);
+pub(super) const MOMENT: Duration = Duration::from_secs(1);
 /// The most that one request reads or writes: what the kernel does in one go.
 pub(super) const MOST: u32 = 1 << 20;
 /// What is opened without the host.
 const NO_HANDLE: FileHandle = FileHandle(0);
 /// A number in the machine is never used for another file.
-const GENERATION: Generation = Generation(0);
+pub(super) const GENERATION: Generation = Generation(0);
 /// The block size that statfs(2) counts in.
-const BLOCK: u32 = 4096;
+pub(super) const BLOCK: u32 = 4096;
 
 /// What the kernel and the thread that carries changes share.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Shared {
 pub(super) struct HostFolder(pub(super) Arc<Shared>);
 
 /// Something that an error number can be told to.
-trait Refuse {
+pub(super) trait Refuse {
     fn refuse(self, error: i32);
 }
 
@@ -101,6 +101,8 @@ refuse!(
     ReplyAttr,
     ReplyCreate,
     ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
     ReplyEmpty,
     ReplyEntry,
     ReplyOpen,
@@ -155,13 +157,8 @@ impl HostFolder {
             let Some(attributes) = answer.attributes else {
                 return reply.refuse(libc::EIO);
             };
-            let number = {
-                let mut nodes = shared.nodes();
-                let number = nodes.found(parent.0, &name, attributes);
-                nodes.set_own(number, attributes);
-                number
-            };
-            reply.entry(&MOMENT, &file_attr(number, &attributes), GENERATION);
+            let number = enter(shared, parent, &name, attributes, reply);
+            shared.nodes().set_own(number, attributes);
         });
     }
 
@@ -204,110 +201,6 @@ fn named<R: Refuse>(path: Option<Vec<u8>>, reply: R) -> Option<(Bytes, R)> {
     }
 }
 
-/// What a folder's entries are put into.
-trait Listing: Refuse {
-    /// Whether the kernel is told of each entry's attributes, so that it knows of the file.
-    const TELLS: bool;
-    /// Gives whether it is full.
-    fn put(&mut self, entry: &Put<'_>) -> bool;
-    fn send(self);
-}
-
-struct Put<'a> {
-    number: u64,
-    next: u64,
-    name: &'a OsStr,
-    attributes: &'a Attributes,
-}
-
-impl Refuse for ReplyDirectory {
-    fn refuse(self, error: i32) {
-        self.error(Errno::from_i32(error));
-    }
-}
-
-impl Refuse for ReplyDirectoryPlus {
-    fn refuse(self, error: i32) {
-        self.error(Errno::from_i32(error));
-    }
-}
-
-impl Listing for ReplyDirectory {
-    const TELLS: bool = false;
-
-    fn put(&mut self, entry: &Put<'_>) -> bool {
-        let kind = kind(entry.attributes);
-        self.add(INodeNo(entry.number), entry.next, kind, entry.name)
-    }
-
-    fn send(self) {
-        self.ok();
-    }
-}
-
-impl Listing for ReplyDirectoryPlus {
-    const TELLS: bool = true;
-
-    fn put(&mut self, entry: &Put<'_>) -> bool {
-        let attr = file_attr(entry.number, entry.attributes);
-        let number = INodeNo(entry.number);
-        self.add(number, entry.next, entry.name, &MOMENT, &attr, GENERATION)
-    }
-
-    fn send(self) {
-        self.ok();
-    }
-}
-
-/// `.` and `..` come first. An entry's offset is the number of those before the next one.
-fn fill<L: Listing>(shared: &Shared, node: INodeNo, entries: &[Entry], offset: u64, mut reply: L) {
-    let folder = Attributes {
-        kind: FileKind::Folder.into(),
-        ..Attributes::default()
-    };
-    let mut nodes = shared.nodes();
-    for (index, name) in [(0, "."), (1, "..")] {
-        // The kernel takes neither for news.
-        let put = Put {
-            number: node.0,
-            next: index + 1,
-            name: name.as_ref(),
-            attributes: &folder,
-        };
-        if index >= offset && reply.put(&put) {
-            return reply.send();
-        }
-    }
-    let skipped = usize::try_from(offset.saturating_sub(2)).unwrap_or(usize::MAX);
-    for (index, entry) in entries.iter().enumerate().skip(skipped) {
-        let (name, next) = (OsStr::from_bytes(&entry.name), index as u64 + 3);
-        let Some(attributes) = &entry.attributes else {
-            continue;
-        };
-        let number = if L::TELLS {
-            nodes.found(node.0, name, *attributes)
-        } else {
-            // As FUSE has it for what is not known yet.
-            nodes.child(node.0, name).unwrap_or(u32::MAX.into())
-        };
-        let put = Put {
-            number,
-            next,
-            name,
-            attributes,
-        };
-        if reply.put(&put) {
-            if L::TELLS {
-                // The kernel was not told after all.
-                nodes.forget(number, 1);
-            }
-            break;
-        }
-    }
-    drop(nodes);
-    reply.send();
-}
-
 impl Filesystem for HostFolder {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let wanted = InitFlags::FUSE_AUTO_INVAL_DATA
@@ -328,9 +221,8 @@ impl Filesystem for HostFolder {
         match self.0.pretence.lookup(request.pid(), parent.0, name) {
             Some(Pretended::Missing) => return reply.error(Errno::ENOENT),
             Some(Pretended::There(attributes)) => {
-                let number = self.0.nodes().found(parent.0, name, attributes);
-                let attr = file_attr(number, &attributes);
-                return reply.entry(&MOMENT, &attr, GENERATION);
+                enter(&self.0, parent, name, attributes, reply);
+                return;
             }
             None => {}
         }
@@ -343,8 +235,7 @@ impl Filesystem for HostFolder {
             let Some(attributes) = answer.attributes else {
                 return reply.refuse(libc::EIO);
             };
-            let number = shared.nodes().found(parent.0, &name, attributes);
-            reply.entry(&MOMENT, &file_attr(number, &attributes), GENERATION);
+            enter(shared, parent, &name, attributes, reply);
         });
     }
 
@@ -461,8 +352,8 @@ impl Filesystem for HostFolder {
         reply: ReplyEntry,
     ) {
         if let Some(attributes) = self.0.pretence.made(request.pid(), parent.0, name) {
-            let number = self.0.nodes().found(parent.0, name, attributes);
-            return reply.entry(&MOMENT, &file_attr(number, &attributes), GENERATION);
+            enter(&self.0, parent, name, attributes, reply);
+            return;
         }
         let Some((path, reply)) = self.path_in(parent, name, reply) else {
             return;
@@ -489,8 +380,8 @@ impl Filesystem for HostFolder {
         reply: ReplyEntry,
     ) {
         if let Some(attributes) = self.0.pretence.made(request.pid(), parent.0, name) {
-            let number = self.0.nodes().found(parent.0, name, attributes);
-            return reply.entry(&MOMENT, &file_attr(number, &attributes), GENERATION);
+            enter(&self.0, parent, name, attributes, reply);
+            return;
         }
         let Some((path, reply)) = self.path_in(parent, name, reply) else {
             return;
@@ -822,6 +713,19 @@ impl Shared {
     }
 }
 
+/// Tells the kernel what a name leads to; gives its number.
+fn enter(
+    shared: &Shared,
+    parent: INodeNo,
+    name: &OsStr,
+    attributes: Attributes,
+    reply: ReplyEntry,
+) -> u64 {
+    let number = shared.nodes().found(parent.0, name, attributes);
+    reply.entry(&MOMENT, &file_attr(number, &attributes), GENERATION);
+    number
+}
+
 /// Tells the kernel a file's attributes.
 fn tell(shared: &Shared, node: INodeNo, answer: &folders::Answer, reply: ReplyAttr) {
     let Some(attributes) = answer.attributes else {
@@ -831,104 +735,14 @@ fn tell(shared: &Shared, node: INodeNo, answer: &folders::Answer, reply: ReplyAt
     reply.attr(&MOMENT, &file_attr(node.0, &attributes));
 }
 
-fn writes(flags: OpenFlags) -> bool {
-    flags.acc_mode() != OpenAccMode::O_RDONLY
-}
-
-/// Whether what a file holds is the same, as far as its attributes tell.
-pub(super) fn same_content(before: Option<&Attributes>, now: Option<&Attributes>) -> bool {
-    let of = |one: &Attributes| (one.inode, one.size, one.modified, one.changed);
-    matches!((before, now), (Some(before), Some(now)) if of(before) == of(now))
-}
-
-fn kind(attributes: &Attributes) -> FileType {
-    match attributes.kind() {
-        FileKind::File => FileType::RegularFile,
-        FileKind::Folder => FileType::Directory,
-        FileKind::SymbolicLink => FileType::Symlink,
-        // One that nobody in the machine listens on.
-        FileKind::Other => FileType::Socket,
-    }
-}
-
-/// Everything is root's in the machine, and everybody may do what the user of the host may: whose it is
-/// there says nothing about the users of containers.
-fn file_attr(number: u64, attributes: &Attributes) -> FileAttr {
-    let at = |time: Option<folders::Time>| {
-        let time = time.unwrap_or_default();
-        let nanos = Duration::from_nanos(time.nanos.into());
-        let whole = Duration::from_secs(time.seconds.unsigned_abs());
-        if time.seconds < 0 {
-            UNIX_EPOCH - whole + nanos
-        } else {
-            UNIX_EPOCH + whole + nanos
-        }
-    };
-    FileAttr {
-        ino: INodeNo(number),
-        size: attributes.size,
-        blocks: attributes.blocks,
-        atime: at(attributes.accessed),
-        mtime: at(attributes.modified),
-        ctime: at(attributes.changed),
-        crtime: UNIX_EPOCH,
-        kind: kind(attributes),
-        perm: u16::try_from(attributes.mode & 0o7777).unwrap_or(0),
-        nlink: attributes.links.max(1),
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: BLOCK,
-        flags: 0,
-    }
-}
-
 fn time(asked: TimeOrNow) -> folders::Time {
-    let at = match asked {
+    match asked {
         TimeOrNow::SpecificTime(at) => at,
         TimeOrNow::Now => SystemTime::now(),
-    };
-    match at.duration_since(UNIX_EPOCH) {
-        Ok(since) => folders::Time {
-            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            nanos: since.subsec_nanos(),
-        },
-        Err(before) => {
-            let before = before.duration();
-            let nanos = before.subsec_nanos();
-            let whole = -i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
-            match nanos {
-                0 => folders::Time {
-                    seconds: whole,
-                    nanos,
-                },
-                nanos => folders::Time {
-                    seconds: whole - 1,
-                    nanos: 1_000_000_000 - nanos,
-                },
-            }
-        }
     }
+    .into()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_survive_the_way_there_and_back() {
-        for (seconds, nanos) in [
-            (0, 0),
-            (1_700_000_000, 123_456_789),
-            (-5, 250_000_000),
-            (-5, 0),
-        ] {
-            let attributes = Attributes {
-                modified: Some(folders::Time { seconds, nanos }),
-                ..Attributes::default()
-            };
-            let back = time(TimeOrNow::SpecificTime(file_attr(2, &attributes).mtime));
-            assert_eq!((back.seconds, back.nanos), (seconds, nanos));
-        }
-    }
+fn writes(flags: OpenFlags) -> bool {
+    flags.acc_mode() != OpenAccMode::O_RDONLY
 }

@@ -11,13 +11,15 @@
 //! host agent that was killed, or with a machine that was saved. The next one is asked again what was not
 //! answered, and the kernel forgets what may have changed meanwhile.
 
+mod attributes;
 mod changes;
 mod filesystem;
 mod link;
+mod listing;
 mod nodes;
 mod pretence;
 
-use crate::api::Callers;
+use crate::api::{Callers, Replies};
 use crate::kernel;
 use changes::News;
 use coracle_protocol::folders::{
@@ -54,7 +56,6 @@ pub struct HostFolders {
 struct Place {
     folder: Folder,
     shared: Arc<Shared>,
-    news: mpsc::Sender<News>,
     /// Answers the kernel until nothing is mounted any more.
     _session: BackgroundSession,
 }
@@ -71,20 +72,12 @@ impl Default for HostFolders {
 impl HostFolders {
     /// Mounts what a machine boots with, before anything starts that may need it: who looks at it waits
     /// for the host. Gives what could not be mounted.
-    pub fn at_boot(&self, folders: &[coracle_protocol::guest::HostFolder]) -> Vec<Refusal> {
+    pub fn at_boot(&self, folders: Vec<Folder>) -> Vec<Refusal> {
         if folders.is_empty() {
             return Vec::new();
         }
         self.link.expect();
-        let folders = folders.iter().map(|folder| Folder {
-            id: folder.id.clone(),
-            guest_path: folder.guest_path.clone(),
-            read_only: folder.read_only,
-        });
-        let set = FolderSet {
-            folders: folders.collect(),
-        };
-        self.mount_set(set).refused
+        self.mount_set(FolderSet { folders }).refused
     }
 
     /// Takes what the host sends until its stream ends. What is mounted stays.
@@ -102,7 +95,7 @@ impl HostFolders {
                 Some(from_host::Message::Answer(answer)) => self.link.answered(answer),
                 Some(from_host::Message::Changes(changes)) => {
                     if let Some(place) = self.places().get(&changes.folder) {
-                        let _ = place.news.send(News::Changed(changes));
+                        place.shared.tell_news(News::Changed(changes));
                     }
                 }
                 None => {}
@@ -140,7 +133,7 @@ impl HostFolders {
             .collect();
         for id in gone {
             if let Some(place) = places.remove(&id) {
-                let _ = place.news.send(News::End);
+                place.shared.tell_news(News::End);
                 // Who still has it open is given errors: the host serves it no more.
                 let _ = umount2(place.folder.guest_path.as_str(), MntFlags::MNT_DETACH);
             }
@@ -153,7 +146,7 @@ impl HostFolders {
             };
             let id = &place.folder.id;
             self.link.call(id, Operation::Follow(follow), drop);
-            let _ = place.news.send(News::Forget);
+            place.shared.tell_news(News::Forget);
         }
         for folder in set.folders {
             if places.contains_key(&folder.id) {
@@ -208,7 +201,7 @@ impl HostFolders {
         let link = Arc::clone(&self.link);
         let (news, received) = mpsc::channel();
         let id = folder.id.clone();
-        let shared = Arc::new(Shared::new(id, folder.read_only, link, news.clone()));
+        let shared = Arc::new(Shared::new(id, folder.read_only, link, news));
         // Nobody is asked for it: it is the place itself.
         let root = File::options()
             .read(true)
@@ -232,7 +225,6 @@ impl HostFolders {
         Ok(Place {
             folder: folder.clone(),
             shared,
-            news,
             _session: session,
         })
     }
@@ -248,8 +240,7 @@ fn make_place(path: &Path) -> io::Result<()> {
     if !matches!(&made, Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem) {
         return made;
     }
-    let mut parts = path.components().take(2);
-    let root: PathBuf = parts.by_ref().collect();
+    let root: PathBuf = path.components().take(2).collect();
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(
         Some("tmpfs"),
@@ -285,8 +276,7 @@ pub(crate) struct Service {
 
 #[tonic::async_trait]
 impl coracle_protocol::folders::folders_server::Folders for Service {
-    type ServeStream =
-        std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<FromGuest, Status>> + Send>>;
+    type ServeStream = Replies<FromGuest>;
 
     async fn serve(
         &self,

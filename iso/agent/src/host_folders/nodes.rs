@@ -214,7 +214,7 @@ impl Nodes {
 }
 
 /// The path of a name in the folder with that path.
-pub(super) fn join(mut folder: Vec<u8>, name: &OsStr) -> Vec<u8> {
+fn join(mut folder: Vec<u8>, name: &OsStr) -> Vec<u8> {
     if !folder.is_empty() {
         folder.push(b'/');
     }
