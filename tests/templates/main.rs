@@ -12,7 +12,7 @@ mod copies;
 mod identity;
 mod run;
 
-use coracle_tests::{Coracle, Sections, cpu_seconds, until, write};
+use coracle_tests::{Coracle, Profile, Sections, cpu_seconds, until, write};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +32,9 @@ fn templates(coracle: &Coracle) -> Vec<PathBuf> {
 
 /// How long a cluster stays paused.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// How long it may be until everything goes on in a clone.
+const GONE_ON: Duration = Duration::from_secs(120);
 
 /// How long it may be until digests are noted.
 const NOTED: Duration = Duration::from_secs(600);
@@ -124,6 +127,22 @@ fn clusters_begin_as_clones_and_are_their_own() {
         is_whole(&coracle, "two");
         is_whole(&coracle, "one");
     });
+    test.run(
+        "what stood still in the template goes on in a clone",
+        || {
+            let log = coracle.run("logs -p two --component agent").ok();
+            log.says("stand still for a copy");
+            // The controller that signs is the last: another takes its place.
+            let two = Profile {
+                coracle: &coracle,
+                name: "two",
+            };
+            until("all processes go on", GONE_ON, || {
+                let standing = "grep -l '^State:.T' /proc/[0-9]*/status; true";
+                two.inside(standing).is_empty()
+            });
+        },
+    );
     test.must(
         "a clone that is killed before it has its own identity goes on",
         || {

@@ -159,6 +159,7 @@ pub async fn bake(
     key: &TemplateKey,
     facts: BTreeMap<String, String>,
 ) -> Result<Template> {
+    agent.stand_still().await?;
     agent.sync(SYNC_LIMIT).await?;
     let driver = cluster.driver()?;
     let templates = templates(settings);

@@ -23,6 +23,7 @@ use crate::rekey::Rekey;
 use crate::render::{self, Values};
 use crate::signer::{Signer, SignerError};
 use crate::sshd;
+use crate::standstill::Standstill;
 use crate::supervise::Supervisor;
 use crate::table::{self, Table};
 use crate::upkeep::{Certificates, Upkeep};
@@ -245,6 +246,7 @@ async fn serve(
             identity: identity.clone(),
             signer,
             pki: PKI.into(),
+            standstill: Standstill::default(),
         },
         given: Arc::new(given),
         host_folders,

@@ -46,6 +46,7 @@ pub mod session;
 pub mod signer;
 pub mod sshd;
 pub mod stage1;
+pub mod standstill;
 pub mod supervise;
 pub mod table;
 pub mod upkeep;

@@ -9,6 +9,7 @@ use crate::boot::{self, BootError};
 use crate::logs::Logs;
 use crate::pki;
 use crate::signer::{Signer, SignerError};
+use crate::standstill::Standstill;
 use crate::supervise::Supervisor;
 use coracle_protocol::guest::GuestConfig;
 use nix::errno::Errno;
@@ -16,7 +17,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Random bytes that are taken at once.
 const MOST_ENTROPY: usize = 256;
@@ -58,6 +59,8 @@ pub struct Rekey {
     pub signer: Option<Signer>,
     /// Where certificates are.
     pub pki: PathBuf,
+    /// What a copy ends when it has its identity.
+    pub standstill: Standstill,
 }
 
 impl Rekey {
@@ -69,17 +72,23 @@ impl Rekey {
         supervisor: &Supervisor,
         logs: &Logs,
     ) -> Result<(), RekeyError> {
+        let begun = Instant::now();
         reseed(entropy).map_err(RekeyError::Random)?;
         // The one stops while the other is written: each takes a while.
         let (held, placed) = tokio::join!(supervisor.hold(SIGNS_SECRETS, SIGNS_AGAIN), async {
             self.place(config)
         });
         placed?;
-        if let Err(error) = held {
+        let held = held.unwrap_or_else(|error| {
             logs.note(&format!("cannot hold {SIGNS_SECRETS}: {error}"));
-        }
+            None
+        });
         self.identity.replace(&config.agent)?;
-        logs.note("took another identity");
+        self.standstill.end_soon(begun.elapsed(), held);
+        logs.note(&format!(
+            "took another identity in {} ms",
+            begun.elapsed().as_millis()
+        ));
         Ok(())
     }
 

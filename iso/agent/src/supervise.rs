@@ -68,7 +68,7 @@ pub enum RestartError {
 enum Order {
     Restart(oneshot::Sender<Result<(), String>>),
     /// To stand still until the pause is over, and to begin anew then.
-    Hold(Duration, oneshot::Sender<()>),
+    Hold(Duration, oneshot::Sender<Option<Pid>>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -82,6 +82,7 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Handle {
     name: String,
+    api: bool,
     outward: bool,
     stop_order: u32,
     orders: mpsc::Sender<Order>,
@@ -130,6 +131,7 @@ impl Supervisor {
                 let (orders, receiver) = mpsc::channel(4);
                 let handle = Handle {
                     name: component.row.name.clone(),
+                    api: component.row.api,
                     outward: component.row.outward,
                     stop_order: component.row.stop_order,
                     orders,
@@ -196,12 +198,23 @@ impl Supervisor {
 
     /// Stops one as it stands (SIGSTOP), and returns when not one of its threads runs: that takes a moment,
     /// where an end takes many. When the pause is over, or by a restart, another process takes its place.
-    pub async fn hold(&self, name: &str, pause: Duration) -> Result<(), RestartError> {
+    /// Gives the process that stands still; none where there was none, or it had to be killed.
+    pub async fn hold(&self, name: &str, pause: Duration) -> Result<Option<Pid>, RestartError> {
         let (done, answer) = oneshot::channel();
         let orders = &self.row(name)?.orders;
         let sent = orders.send(Order::Hold(pause, done)).await;
         sent.map_err(|_| RestartError::Stopping)?;
         answer.await.map_err(|_| RestartError::Stopping)
+    }
+
+    /// The processes of those that answer at the API.
+    #[must_use]
+    pub fn api(&self) -> BTreeSet<Pid> {
+        let table = self.table.borrow();
+        let rows = self.rows.iter().zip(table.iter());
+        rows.filter(|(row, one)| row.api && one.pid != 0)
+            .map(|(_, one)| Pid::from_raw(one.pid.cast_signed()))
+            .collect()
     }
 
     fn row(&self, name: &str) -> Result<&Handle, RestartError> {
@@ -247,7 +260,7 @@ enum End {
     /// Because it was to be restarted; the answer waits for the new process.
     Restart(oneshot::Sender<Result<(), String>>),
     /// Because it is to stand still for a while; without a process, if that had to be killed.
-    Hold(Option<Child>, Duration, oneshot::Sender<()>),
+    Hold(Option<Child>, Duration, oneshot::Sender<Option<Pid>>),
     /// Because it was to be stopped.
     Stop(oneshot::Sender<()>),
 }
@@ -298,7 +311,7 @@ impl Task {
                 }
                 End::Hold(mut child, pause, held) => {
                     back_off = BACK_OFF.0;
-                    let _ = held.send(());
+                    let _ = held.send(child.as_ref().map(|child| child.pid));
                     self.held(pause);
                     let rest = self.rest(pause).await;
                     if let Some(child) = &mut child {
@@ -341,7 +354,7 @@ impl Task {
                     Some(Order::Restart(answer)) => return Rest::Restart(answer),
                     Some(Order::Stop(done)) => return Rest::Stop(done),
                     Some(Order::Hold(pause, held)) => {
-                        let _ = held.send(());
+                        let _ = held.send(None);
                         self.held(pause);
                         time = pause;
                     }
@@ -377,7 +390,7 @@ impl Task {
                     Some(Order::Stop(done)) => return Err(done),
                     Some(Order::Restart(answer)) => return Ok(Some(answer)),
                     // It does not run, and waits for longer than that.
-                    Some(Order::Hold(_, held)) => drop(held.send(())),
+                    Some(Order::Hold(_, held)) => drop(held.send(None)),
                     None => return Ok(None),
                 }
             }

@@ -74,6 +74,9 @@ pub struct ComponentRow {
     /// Environment besides PATH.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// It answers at the Kubernetes API: it goes on where all others stand still ([`crate::standstill`]).
+    #[serde(default)]
+    pub api: bool,
     /// It fetches from outside of the machine: it has the host's proxy in its environment, and starts
     /// anew when that or the authorities to trust change ([`crate::given`]).
     #[serde(default)]

@@ -25,7 +25,7 @@ pub use transfer::{ByteReader, LogLines};
 use crate::api::{
     ComponentState, InfoReply, InfoRequest, ListComponentsRequest, PowerAction, PowerRequest,
     Readiness, RekeyReply, RekeyRequest, RestartComponentRequest, SetClockReply, SetClockRequest,
-    SyncRequest, WatchReadinessRequest, components_client::ComponentsClient,
+    StandStillRequest, SyncRequest, WatchReadinessRequest, components_client::ComponentsClient,
     machine_client::MachineClient,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -192,6 +192,12 @@ impl AgentClient {
             unix_millis: unix_millis(now),
         };
         Ok(self.machine().rekey(request).await?.into_inner())
+    }
+
+    /// Has all but the Kubernetes API stand still, for a copy that is about to be made.
+    pub async fn stand_still(&self) -> Result<(), AgentError> {
+        self.machine().stand_still(StandStillRequest {}).await?;
+        Ok(())
     }
 
     /// Writes all file systems of the data disk to it.

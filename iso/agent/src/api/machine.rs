@@ -6,8 +6,8 @@ use coracle_protocol::api::give_request::Request as Giving;
 use coracle_protocol::api::machine_server::Machine as Service;
 use coracle_protocol::api::{
     GiveReply, GiveRequest, InfoReply, InfoRequest, PowerAction, PowerReply, PowerRequest,
-    Readiness, RekeyReply, RekeyRequest, SetClockReply, SetClockRequest, SyncReply, SyncRequest,
-    WatchReadinessRequest,
+    Readiness, RekeyReply, RekeyRequest, SetClockReply, SetClockRequest, StandStillReply,
+    StandStillRequest, SyncReply, SyncRequest, WatchReadinessRequest,
 };
 use coracle_protocol::given::Given;
 use coracle_protocol::seed;
@@ -170,6 +170,16 @@ impl Service for Machine {
                 "not written within {limit:?}"
             ))),
         }
+    }
+
+    async fn stand_still(
+        &self,
+        _: Request<StandStillRequest>,
+    ) -> Result<Response<StandStillReply>, Status> {
+        let (supervisor, logs) = (&self.agent.supervisor, &self.agent.logs);
+        let stopped = self.agent.rekey.standstill.begin(&supervisor.api());
+        logs.note(&format!("{stopped} processes stand still for a copy"));
+        Ok(Response::new(StandStillReply {}))
     }
 
     async fn power(&self, request: Request<PowerRequest>) -> Result<Response<PowerReply>, Status> {

@@ -109,6 +109,7 @@ impl TestAgent {
                 identity: identity.clone(),
                 signer: None,
                 pki: folder.path().join("pki"),
+                standstill: coracle_agent::standstill::Standstill::default(),
             },
             given: Arc::new(given),
             host_folders: Arc::default(),
