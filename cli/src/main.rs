@@ -8,6 +8,7 @@
 // A program has no surface: `pub` says what a module offers to its siblings.
 #![allow(unreachable_pub)]
 
+mod autostart;
 mod cluster;
 mod commands;
 mod error;

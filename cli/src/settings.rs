@@ -54,6 +54,8 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// The user's own home folder.
     pub user_home: PathBuf,
+    /// Where the user's programs keep their settings.
+    pub user_config: PathBuf,
     /// The cluster to act on.
     pub profile: MachineName,
     /// `$KUBECONFIG`, unparsed.
@@ -148,6 +150,7 @@ impl Settings {
         Ok(Self {
             runtime_dir,
             user_home,
+            user_config: directories.config_dir().to_owned(),
             profile,
             kubeconfig: std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()),
             proxy: ProxyVariables::read(|name| std::env::var(name).ok()),
@@ -184,6 +187,36 @@ impl Settings {
             notes: Some(self.home.join("cache").join("qemu.json")),
             ..Programs::default()
         }
+    }
+
+    /// The variables without which a start at a login would act on other files than one by hand, or find no
+    /// hypervisor. A proxy's may hold a password, and are not written down.
+    pub fn environment_of_a_login(&self) -> Result<Vec<(&'static str, String)>> {
+        let given = |name| Some((name, std::env::var_os(name)?));
+        let files = self.kubeconfig.as_deref().map(|files| {
+            let files = std::env::split_paths(files);
+            std::env::join_paths(files.map(|file| std::path::absolute(&file).unwrap_or(file)))
+        });
+        let files = files.transpose().context(ErrorId::ConfigInvalid, || {
+            "KUBECONFIG cannot be passed on".into()
+        })?;
+        let found = [
+            given("PATH"),
+            given("CORACLE_QEMU"),
+            Some(("CORACLE_HOME", self.home.clone().into_os_string())),
+            files.map(|files| ("KUBECONFIG", files)),
+        ];
+        found
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| {
+                let text = value.into_string().map_err(|_| {
+                    Error::new(ErrorId::ConfigInvalid, format!("{name} is not text"))
+                })?;
+                Ok((name, text))
+            })
+            .collect()
     }
 
     /// The path of a program that the host provides, if it is on the PATH.

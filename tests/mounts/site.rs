@@ -1,11 +1,9 @@
 //! A cluster with folders of the host, and a server in a pod that has its pages from one of them.
 
-use coracle_tests::{Coracle, Profile, Run, until, write};
-use std::fs;
+use coracle_tests::{Coracle, Profile, Run, make_portable, until, write};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::ops::Deref;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,7 +37,7 @@ impl<'a> Site<'a> {
             write(pages.join("page"), "first\n");
         }
         if !tools.exists() {
-            collect_tools(&tools);
+            make_portable(Path::new(SERVER), &tools);
         }
         let cluster = Profile { coracle, name };
         coracle
@@ -93,30 +91,5 @@ impl<'a> Site<'a> {
         self.coracle
             .coracle(["kubectl", "-p", self.name, "--", "exec", "site", "--"])
             .args(["sh", "-c", command])
-    }
-}
-
-/// The server and the libraries of this host that it is linked with: it runs on any other Linux then.
-fn collect_tools(tools: &Path) {
-    fs::create_dir_all(tools).expect("the sandbox is ours");
-    let copy = |from: &str, to: &str| {
-        let to = tools.join(to);
-        fs::copy(from, &to).unwrap_or_else(|error| panic!("{from}: {error}"));
-        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).expect("the sandbox is ours");
-    };
-    copy(SERVER, "live-reload");
-    let libraries = Run::new("ldd").args([SERVER]).ok();
-    for word in libraries.text().split_whitespace() {
-        let Some(name) = word.rsplit('/').next().filter(|_| word.starts_with('/')) else {
-            continue;
-        };
-        copy(
-            word,
-            if name.starts_with("ld-linux") {
-                "loader"
-            } else {
-                name
-            },
-        );
     }
 }

@@ -10,6 +10,7 @@
 
 mod access;
 mod files;
+mod name_servers;
 mod names;
 mod proxy;
 mod servers;
@@ -50,6 +51,9 @@ fn machines_have_what_the_host_gives() {
     });
     test.run("pods and the machine know the host by its names", || {
         names::lead_to_the_host(one);
+    });
+    test.run("the name servers are those of the host", || {
+        name_servers::are_those_of_the_host(cluster("five"));
     });
     test.run(
         "pods may connect to the host where that is asked for",

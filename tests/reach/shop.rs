@@ -1,6 +1,7 @@
 //! A cluster with a few Services, and what the host sees of them.
 
-use coracle_tests::{Coracle, Profile, Started, signal_pid, until, until_some};
+use crate::traffic;
+use coracle_tests::{Coracle, Profile, Run, Started, signal_pid, until, until_some};
 use rustix::process::Signal;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -112,19 +113,12 @@ impl<'a> Shop<'a> {
     pub(crate) fn is_reached_by_a_tunnel(&self) {
         let mut tunnel = self.command("tunnel").start();
         tunnel.until_it_says("default/inside ");
-        let at = |tunnel: &Started, service: &str| -> SocketAddr {
-            let said = tunnel.stdout_so_far();
-            let mut lines = said.lines();
-            let line = lines
-                .find(|line| line.starts_with(service))
-                .expect("it is led");
-            let address = line.split(' ').next_back().expect("a word");
-            address
-                .parse()
-                .unwrap_or_else(|error| panic!("{line}: {error}"))
-        };
-        let address = at(&tunnel, "default/inside ");
+        let address = led_at(&tunnel.stdout_so_far(), "default/inside ", "");
         assert!(self.greeted_at(address), "{address} does not answer");
+        self.is_reached_by_name(&tunnel);
+        tunnel.until_it_says("kube-system/names ");
+        let dns = led_at(&tunnel.stdout_so_far(), "kube-system/names ", ":53/udp ");
+        traffic::a_name_is_resolved(dns);
         self.kubectl("create service clusterip web --tcp=81:8080 --dry-run=none -n kube-public");
         tunnel.until_it_says("kube-public/web ");
         self.kubectl("delete service web -n kube-public");
@@ -132,6 +126,39 @@ impl<'a> Shop<'a> {
         signal_pid(tunnel.pid(), Signal::INT);
         tunnel.done().code_is(130);
         TcpStream::connect(address).expect_err("the tunnel is closed");
+    }
+
+    /// By a client that knows nothing of the cluster but the tunnel's proxy.
+    fn is_reached_by_name(&self, tunnel: &Started) {
+        let said = tunnel.stdout_so_far();
+        let mut lines = said.lines();
+        let proxy = lines.find_map(|line| line.strip_prefix("names "));
+        let proxy = proxy.unwrap_or_else(|| panic!("no proxy: {said}"));
+        assert!(proxy.starts_with("socks5h://127.89."), "{proxy}");
+        let get = |url: &str| {
+            Run::new("curl")
+                .args(["-sS", "--max-time", "60", "--proxy", proxy, url])
+                .done()
+        };
+        let node = format!("http://any.coracle.test:{WEB}");
+        for host in [
+            "http://inside",
+            "http://inside.default.svc.cluster.local",
+            &node,
+        ] {
+            let answer = get(&format!("{host}/hello"));
+            assert!(answer.stdout.contains(&self.greeting()), "{answer}");
+        }
+        // curl's own number for a proxy that does not connect.
+        const REFUSED: i32 = 97;
+        for host in [
+            "http://nothing.default",
+            "http://127.0.0.1:10248/healthz",
+            "http://10.0.2.2:1",
+        ] {
+            let refused = get(host);
+            assert_eq!(refused.code(), Some(REFUSED), "{refused}");
+        }
     }
 
     pub(crate) fn what_cannot_be_reached_is_explained(&self) {
@@ -211,6 +238,17 @@ impl<'a> Shop<'a> {
         self.node_port_answers();
         self.load_balancer_answers();
     }
+}
+
+/// Where the first line of a tunnel that begins and goes on like this leads from.
+fn led_at(said: &str, begin: &str, on: &str) -> SocketAddr {
+    let mut lines = said.lines();
+    let line = lines.find(|line| line.starts_with(begin) && line.contains(on));
+    let line = line.unwrap_or_else(|| panic!("{begin} is not led: {said}"));
+    let address = line.split(' ').next_back().expect("a word");
+    address
+        .parse()
+        .unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
 /// One request, whole or not at all.

@@ -11,11 +11,15 @@ const BACK_LIMIT: Duration = Duration::from_secs(20);
 
 /// Asks the cluster's DNS for a Service, from the host.
 pub(crate) fn names_are_resolved(shop: &Shop<'_>) {
+    a_name_is_resolved(SocketAddr::new(shop.address, 30053));
+}
+
+/// Asks a DNS server of the cluster.
+pub(crate) fn a_name_is_resolved(server: SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket
         .set_read_timeout(Some(Duration::from_secs(2)))
         .unwrap();
-    let server = SocketAddr::new(shop.address, 30053);
     let mut query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00".to_vec();
     for label in ["kubernetes", "default", "svc", "cluster", "local"] {
         query.push(u8::try_from(label.len()).unwrap());

@@ -100,7 +100,8 @@ fn clusters_begin_as_clones_and_are_their_own() {
         "the first whole start makes a template and is its first clone",
         || {
             let mut start = coracle.run("start -p one").start();
-            start.until_it_says("Starting the control plane");
+            // Late, so that a boot that had to be repeated does not lose it.
+            start.until_it_says("Waiting for DNS and storage");
             identity::leave_a_reader(&coracle, "one");
             let start = start
                 .done()

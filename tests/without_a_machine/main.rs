@@ -9,6 +9,7 @@
     reason = "test code: a panic is a failed test"
 )]
 
+mod autostart;
 mod before_the_boot;
 mod host;
 mod kubeconfigs;

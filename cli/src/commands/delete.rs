@@ -1,6 +1,7 @@
 //! `coracle delete`.
 
 use super::App;
+use crate::autostart::Unit;
 use crate::cluster::{Cluster, delete::delete};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use coracle_vm::MachineName;
@@ -34,6 +35,7 @@ impl Args {
             app.progress
                 .step("delete", &format!("Deleting {name}"), 1, 1);
             delete(app, name).await?;
+            no_autostart(app, name).await;
             app.progress.finish_step();
             app.progress.info(&format!(
                 "{name} is deleted: machine, data and kubeconfig context"
@@ -43,6 +45,20 @@ impl Args {
             purge(app)?;
         }
         Ok(0)
+    }
+}
+
+/// A login would make it anew.
+async fn no_autostart(app: &App, name: &MachineName) {
+    let Ok(unit) = Unit::of(&app.settings, name) else {
+        return;
+    };
+    if let Err(error) = unit.disable(&app.settings).await {
+        app.progress.warning(&format!(
+            "{} is left behind, and makes it anew at a login: {}",
+            unit.file().display(),
+            error.message()
+        ));
     }
 }
 

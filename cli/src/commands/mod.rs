@@ -1,5 +1,6 @@
 //! The subcommands, one file each; the doc comment of its `Args` is its help.
 
+mod autostart;
 mod clone;
 mod completion;
 mod config;
@@ -106,6 +107,7 @@ commands! {
     Logs(logs::Args),
     Image(image::Args),
     Template(template::Args),
+    Autostart(autostart::Args),
     Config(config::Args),
     Completion(completion::Args),
     Version(version::Args),

@@ -105,6 +105,23 @@ pub(crate) const ROWS: &[Row] = &[
     row("snapshot.restore", "snapshot restore", "s", None),
     row("clone", "clone of a running cluster", "s", None),
 
+    row("transfer.ratio", "32 MiB from a pod by a NodePort, to QEMU's own forward", "x", Some(1.25)),
+    row("transfer", "the same by the host agent", "MB/s", None),
+    row("transfer.bare", "the same by QEMU's own forward", "MB/s", None),
+    row("first-byte.over", "first byte by the host agent, over QEMU's own forward", "ms", Some(1.0)),
+    row("first-byte", "first byte by the host agent", "ms", None),
+    row("burst.failed", "of 1,000 connections at once, failed", "", Some(0.0)),
+    row("burst.p99", "their 99th percentile", "s", None),
+    row("burst.to-one", "that to a single one", "x", Some(3.0)),
+    row("burst.to-sequence", "that to as many one after the other", "x", None),
+
+    row("mount.status", "git status of 20,000 files, on a mount", "s", None),
+    row("disk.status", "the same on the machine's disk", "s", None),
+    row("mount.write", "written to a mount, in one go", "MB/s", None),
+    row("disk.write", "the same to the machine's disk", "MB/s", None),
+    row("mount.read", "read from a mount, in one go", "MB/s", None),
+    row("disk.read", "the same from the machine's disk", "MB/s", None),
+
     row("clone.memory", "a further clone's own memory, 30 s after its start", "MB", Some(350.0)),
     row("clone.memory.later", "a further clone's own memory, 10 min after its start", "MB", None),
     row("idle.running", "a running cluster, host CPU in an idle minute", "s", Some(12.0)),

@@ -6,6 +6,8 @@ mod first;
 mod fresh;
 mod idle;
 mod image;
+mod mounts;
+mod reach;
 mod saved;
 mod snapshots;
 
@@ -45,5 +47,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("one command, one pod", fresh::measure_use),
     ("stop and start", saved::measure),
     ("snapshots and clones", snapshots::measure),
+    ("ports", reach::measure),
+    ("mounts", mounts::measure),
     ("memory and idling", idle::measure),
 ];

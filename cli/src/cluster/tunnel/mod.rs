@@ -1,20 +1,32 @@
 //! The cluster's ClusterIPs on this host, for as long as somebody waits: each Service at a loopback address
-//! of its own with its own ports, led through the machine's agent, which reaches them from inside.
+//! of its own with its own ports, led through the machine's agent, which reaches them from inside; and all of
+//! them by their names, at a proxy.
+//!
+//! ```text
+//! Services --watch--> Tunnel --+--> a listener each: TCP here, UDP in datagrams --> agent --> ClusterIP
+//!                              +--> Names: a proxy (SOCKS) that finds them by name --> agent --> ClusterIP
+//! ```
+
+mod datagrams;
+mod names;
 
 use super::Cluster;
 use super::services::{Key, Known, key};
 use crate::error::Result;
 use coracle_protocol::client::AgentClient;
 use coracle_vm::address::{self, AddressError};
+use coracle_vm::spec::Protocol;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::Api;
 use kube::runtime::watcher::{self, watcher};
+use names::Names;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 
 /// The pause after the system refused another connection.
@@ -29,6 +41,8 @@ pub struct Port {
     pub inside: String,
     /// The Service's port.
     pub number: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
 }
 
 /// What became of a port.
@@ -40,6 +54,8 @@ pub enum Change {
     Refused(Port, AddressError),
     /// Its Service is gone.
     Closed(Port),
+    /// Programs that use this proxy reach Services by their names.
+    Names(SocketAddr),
 }
 
 /// Leads the ClusterIPs of all Services, and of those to come, until it is dropped.
@@ -47,16 +63,22 @@ pub async fn open(cluster: &Cluster, mut tell: impl FnMut(&Change)) -> Result<In
     let agent = cluster.agent().await?;
     let services: Api<Service> = Api::all(cluster.api()?);
     let mut events = std::pin::pin!(watcher(services, watcher::Config::default()));
+    let number = address::number(cluster.endpoint().address);
+    let names = Names::of(&cluster.record().spec);
     let mut tunnel = Tunnel {
-        agent,
-        number: address::number(cluster.endpoint().address),
+        agent: agent.clone(),
+        number,
         addresses: BTreeMap::new(),
         open: BTreeMap::new(),
     };
+    let (listener, address) = names::listen(number)?;
+    let _proxy = Listening(tokio::spawn(names::serve(listener, agent, names.clone())));
+    tell(&Change::Names(address));
     let mut known = Known::default();
     loop {
         if known.take(events.next().await)? {
             let wanted: Vec<Port> = known.services().values().flat_map(ports).collect();
+            names.are_of(&wanted);
             tunnel.lead(&wanted, &mut tell);
         }
     }
@@ -107,19 +129,18 @@ impl Tunnel {
         &mut self,
         port: &Port,
     ) -> std::result::Result<(Listening, SocketAddr), AddressError> {
-        let ip = self.address(&port.service);
-        let own = SocketAddr::new(ip, port.number);
-        let bound = std::net::TcpListener::bind(own)
-            .or_else(|_| std::net::TcpListener::bind(SocketAddr::new(ip, 0)));
-        let listener = bound.and_then(|bound| {
-            bound.set_nonblocking(true)?;
-            TcpListener::from_std(bound)
-        });
-        let listener = listener.map_err(|error| AddressError::of(own, error))?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| AddressError::of(own, error))?;
-        let task = tokio::spawn(serve(listener, self.agent.clone(), port.clone()));
+        let own = SocketAddr::new(self.address(&port.service), port.number);
+        let (agent, port) = (self.agent.clone(), port.clone());
+        let opened = match port.protocol {
+            Protocol::Tcp => listen(own).map(|(listener, address)| {
+                let led = move |client| lead(client, agent.clone(), port.clone());
+                (tokio::spawn(serve(listener, led)), address)
+            }),
+            Protocol::Udp => bind(own).map(|(socket, address)| {
+                (tokio::spawn(datagrams::serve(socket, agent, port)), address)
+            }),
+        };
+        let (task, address) = opened.map_err(|error| AddressError::of(own, error))?;
         Ok((Listening(task), address))
     }
 
@@ -138,19 +159,41 @@ impl Tunnel {
 /// one for all.
 fn free(number: Option<u8>, taken: &BTreeMap<Key, IpAddr>) -> IpAddr {
     let own = number.and_then(|number| {
-        (1..=254)
+        (1..names::LAST)
             .map(|last| IpAddr::from(Ipv4Addr::new(127, 89, number, last)))
             .find(|ip| taken.values().all(|other| other != ip))
     });
     own.unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
-async fn serve(listener: TcpListener, agent: AgentClient, port: Port) {
+/// Listens there; where that cannot be had, at any port of the same address.
+fn listen(own: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let bound = std::net::TcpListener::bind(own)
+        .or_else(|_| std::net::TcpListener::bind(SocketAddr::new(own.ip(), 0)))?;
+    bound.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(bound)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// The same for datagrams.
+fn bind(own: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+    let bound = std::net::UdpSocket::bind(own)
+        .or_else(|_| std::net::UdpSocket::bind(SocketAddr::new(own.ip(), 0)))?;
+    bound.set_nonblocking(true)?;
+    let socket = UdpSocket::from_std(bound)?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
+}
+
+/// Takes connections, until it is dropped; what is done with each goes on beside it.
+async fn serve<F>(listener: TcpListener, lead: impl Fn(TcpStream) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     loop {
         match listener.accept().await {
-            Ok((client, _)) => {
-                tokio::spawn(lead(client, agent.clone(), port.clone()));
-            }
+            Ok((client, _)) => drop(tokio::spawn(lead(client))),
             Err(error) => {
                 tracing::debug!(%error, "a connection cannot be taken");
                 tokio::time::sleep(EXHAUSTED).await;
@@ -169,7 +212,7 @@ async fn lead(mut client: TcpStream, agent: AgentClient, port: Port) {
     }
 }
 
-/// The TCP ports of a Service that has a ClusterIP.
+/// The ports of a Service that has a ClusterIP, but those of SCTP.
 fn ports(service: &Service) -> Vec<Port> {
     let Some(spec) = &service.spec else {
         return Vec::new();
@@ -179,18 +222,21 @@ fn ports(service: &Service) -> Vec<Port> {
         // Headless, or a name.
         return Vec::new();
     }
-    let tcp = spec.ports.iter().flatten().filter(|port| {
-        let protocol = port.protocol.as_deref();
-        protocol.is_none_or(|protocol| protocol == "TCP")
-    });
-    tcp.filter_map(|port| {
-        Some(Port {
-            service: key(service),
-            inside: inside.clone(),
-            number: u16::try_from(port.port).ok()?,
+    let ports = spec.ports.iter().flatten();
+    ports
+        .filter_map(|port| {
+            Some(Port {
+                service: key(service),
+                inside: inside.clone(),
+                number: u16::try_from(port.port).ok()?,
+                protocol: match port.protocol.as_deref() {
+                    None | Some("TCP") => Protocol::Tcp,
+                    Some("UDP") => Protocol::Udp,
+                    Some(_) => return None,
+                },
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 #[cfg(test)]
@@ -199,16 +245,21 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn tcp_ports_of_cluster_ips_are_led() {
+    fn ports_of_cluster_ips_are_led() {
         let of = |spec: serde_json::Value| {
             let service = json!({"metadata": {"namespace": "a", "name": "b"}, "spec": spec});
             ports(&serde_json::from_value(service).unwrap())
         };
         let found = of(json!({"clusterIP": "10.96.0.7", "ports": [
             {"port": 80}, {"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"},
+            {"port": 9, "protocol": "SCTP"},
         ]}));
-        let numbers: Vec<_> = found.iter().map(|port| port.number).collect();
-        assert_eq!(numbers, [80, 53]);
+        let numbers: Vec<_> = found
+            .iter()
+            .map(|port| (port.number, port.protocol))
+            .collect();
+        let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+        assert_eq!(numbers, [(80, tcp), (53, udp), (53, tcp)]);
         assert_eq!(found[0].inside, "10.96.0.7");
         assert_eq!(
             of(json!({"clusterIP": "None", "ports": [{"port": 80}]})),

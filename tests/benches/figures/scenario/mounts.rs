@@ -1,0 +1,139 @@
+//! A folder of the host in the machine, beside the machine's own disk.
+
+use super::Extent;
+use crate::measure::start::start;
+use crate::record::Record;
+use coracle_tests::{Coracle, Profile, Run, make_portable, write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const NAME: &str = "mounted";
+/// Where the machine has the host's folder, and its own copies.
+const MOUNT: &str = "/mnt/bench";
+const DISK: &str = "/home/coracle/bench";
+/// Files of the work tree, by folder.
+const FOLDERS: usize = 200;
+const FILES: usize = 100;
+/// After the one that fills git's index.
+const STATUSES: usize = 3;
+/// MiB that are written and read in one go, and when there is time.
+const BULK: usize = 128;
+const LONG_BULK: usize = 1024;
+/// Beyond what anything here takes.
+const LIMIT: Duration = Duration::from_secs(1200);
+
+pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
+    let folder = coracle.work().join("bench");
+    let git = ["/usr/bin/git", "/usr/local/bin/git"];
+    let git = git.map(Path::new).into_iter().find(|path| path.is_file());
+    let Some(git) = git else {
+        for id in ["mount.status", "disk.status"] {
+            record.skip(id, "this host has no git");
+        }
+        return;
+    };
+    make_portable(git, &folder.join("tools"));
+    make_tree(git, &folder.join("tree"));
+    start(
+        coracle,
+        NAME,
+        &format!("--mount {}:{MOUNT}", folder.display()),
+    );
+    let cluster = Profile {
+        coracle,
+        name: NAME,
+    };
+    cluster
+        .coracle
+        .coracle(["cp", "-p", NAME])
+        .args([folder.display().to_string(), format!("{NAME}:{DISK}")])
+        .limit(LIMIT)
+        .ok();
+    for (id, place) in [("mount.status", MOUNT), ("disk.status", DISK)] {
+        // Times and numbers of files are others than the index has: the first one reads every file.
+        status(cluster, place);
+        for _ in 0..extent.repeats(STATUSES) {
+            record.sample(id, status(cluster, place));
+        }
+    }
+    let size = if extent.long { LONG_BULK } else { BULK };
+    for (write, read, place) in [
+        ("mount.write", "mount.read", MOUNT),
+        ("disk.write", "disk.read", DISK),
+    ] {
+        for _ in 0..extent.repeats(STATUSES) {
+            let dd = |what: &str| format!("dd bs=1M count={size} {what} 2>/dev/null");
+            let megabytes = size as f64 * 1.048_576;
+            let took = timed(
+                cluster,
+                &dd(&format!("if=/dev/zero of={place}/bulk conv=fsync")),
+            );
+            record.sample(write, megabytes / took);
+            cluster.inside("sudo sh -c 'echo 3 > /proc/sys/vm/drop_caches'");
+            let took = timed(cluster, &dd(&format!("if={place}/bulk of=/dev/null")));
+            record.sample(read, megabytes / took);
+        }
+    }
+}
+
+/// Seconds of `git status` in a clean tree.
+fn status(cluster: Profile<'_>, place: &str) -> f64 {
+    let tools = format!("{place}/tools");
+    let git = format!("{tools}/loader --library-path {tools} {tools}/git");
+    let options = "-c safe.directory=* -c core.fileMode=false";
+    timed(
+        cluster,
+        &format!("test -z \"$(cd {place}/tree && {git} {options} status --short)\""),
+    )
+}
+
+/// Seconds of a command inside, by the machine's clock.
+fn timed(cluster: Profile<'_>, command: &str) -> f64 {
+    let script = format!("export HOME=/tmp; date +%s%N; {command} || exit 1; date +%s%N");
+    let said = cluster.ssh(&script).limit(LIMIT).ok();
+    let times: Vec<f64> = said
+        .stdout
+        .lines()
+        .map(|line| line.parse().expect("a time"))
+        .collect();
+    let [before, after] = times[..] else {
+        panic!("two times: {said}");
+    };
+    (after - before) / 1e9
+}
+
+/// A work tree of 20,000 small files.
+fn make_tree(git: &Path, tree: &Path) {
+    for folder in 0..FOLDERS {
+        let folder = tree
+            .join(format!("part{}", folder % 20))
+            .join(folder.to_string());
+        for file in 0..FILES {
+            write(
+                file_in(&folder, file),
+                format!("{file} of {}\n", folder.display()),
+            );
+        }
+    }
+    let git = |arguments: &[&str]| {
+        let author = [
+            "-c",
+            "user.name=bench",
+            "-c",
+            "user.email=bench@example.org",
+        ];
+        Run::new(git)
+            .args(author)
+            .args(arguments)
+            .folder(tree)
+            .limit(LIMIT)
+            .ok();
+    };
+    git(&["init", "-q"]);
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "-m", "all"]);
+}
+
+fn file_in(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("file{number}.txt"))
+}
