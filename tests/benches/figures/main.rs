@@ -14,7 +14,8 @@
 //! Options, behind `scripts/bench` or `cargo bench -p coracle-tests --`: `--quick` (3 repeats instead of
 //! up to 20), `--long` (two cold boots compared, memory after 10 minutes), `--size` (what a user would
 //! download: packs the whole image), `--from-nothing` (builds the image with an empty cache), `--no-cold`
-//! (no first start: begins with the template that the tests share).
+//! (no first start: begins with the template that the tests share), `--only=NAME` (one scenario; may be
+//! repeated).
 
 #![allow(clippy::print_stderr, clippy::expect_used, clippy::panic)]
 
@@ -50,7 +51,14 @@ fn main() -> ExitCode {
         true => Coracle::with_machine(),
         false => Coracle::with_template(),
     };
+    let only: Vec<&str> = arguments
+        .iter()
+        .filter_map(|argument| argument.strip_prefix("--only="))
+        .collect();
     for (name, scenario) in scenario::ALL {
+        if !only.is_empty() && !only.contains(name) {
+            continue;
+        }
         eprintln!("\n== {name}");
         let measured = catch_unwind(AssertUnwindSafe(|| {
             scenario(&coracle, &mut record, extent);
