@@ -43,7 +43,7 @@ pub(super) fn is_asked_for(cluster: Profile<'_>) {
     // The machine itself may.
     let inside = cluster.inside(&format!("curl -sS http://host.coracle.internal:{port}/"));
     assert_eq!(inside, "from the host");
-    // A cluster that runs is given it at once.
+    cluster.command("stop").ok();
     cluster.command("start --host-access").ok();
     assert_eq!(asked_by_a_pod(cluster, port), "from the host");
     // It stays so until something else is said.

@@ -36,7 +36,7 @@ pub struct Unit {
     system: System,
     name: String,
     file: PathBuf,
-    job: Job,
+    profile: String,
 }
 
 /// Who reads it.
@@ -77,28 +77,27 @@ impl Job {
 
 impl Unit {
     /// The one of a cluster on this kind of host.
+    ///
+    /// # Errors
+    /// There is neither systemd nor launchd on this kind.
     pub fn of(settings: &Settings, profile: &MachineName) -> Result<Self> {
-        let job = Job {
-            profile: profile.to_string(),
-            program: settings.executable.clone(),
-            environment: settings.environment_of_a_login()?,
-        };
+        let profile = profile.to_string();
         if cfg!(target_os = "linux") {
-            let name = format!("coracle-{}.service", job.profile);
+            let name = format!("coracle-{profile}.service");
             Ok(Self {
                 system: System::Systemd,
                 file: settings.user_config.join("systemd/user").join(&name),
                 name,
-                job,
+                profile,
             })
         } else if cfg!(target_os = "macos") {
-            let name = format!("coracle.{}", job.profile);
+            let name = format!("coracle.{profile}");
             let folder = settings.user_home.join("Library/LaunchAgents");
             Ok(Self {
                 system: System::Launchd,
                 file: folder.join(format!("{name}.plist")),
                 name,
-                job,
+                profile,
             })
         } else {
             Err(Error::new(
@@ -110,10 +109,22 @@ impl Unit {
     }
 
     /// What the system reads.
-    pub fn text(&self) -> String {
+    ///
+    /// # Errors
+    /// The environment that it is to have is not text.
+    pub fn text(&self, settings: &Settings) -> Result<String> {
+        Ok(self.text_with(settings, settings.environment_of_a_login()?))
+    }
+
+    fn text_with(&self, settings: &Settings, environment: Vec<(&'static str, String)>) -> String {
+        let job = Job {
+            profile: self.profile.clone(),
+            program: settings.executable.clone(),
+            environment,
+        };
         match self.system {
-            System::Systemd => systemd::unit(&self.job),
-            System::Launchd => launchd::agent(&self.name, &self.job),
+            System::Systemd => systemd::unit(&job),
+            System::Launchd => launchd::agent(&self.name, &job),
         }
     }
 
@@ -123,7 +134,7 @@ impl Unit {
     }
 
     /// Whether it is there: for the cluster of this name in another state folder, or for this one.
-    fn presence(&self) -> Result<Presence> {
+    fn presence(&self, settings: &Settings) -> Result<Presence> {
         let file = &self.file;
         let there = match std::fs::read_to_string(file) {
             Ok(text) => text,
@@ -135,7 +146,8 @@ impl Unit {
                 return Err(Error::caused_by(ErrorId::Write, message, &error));
             }
         };
-        let text = self.text();
+        let home = settings.home.display().to_string();
+        let text = self.text_with(settings, vec![(STATE_FOLDER, home)]);
         let mut home = text.lines().filter(|line| line.contains(STATE_FOLDER));
         match home.all(|home| there.lines().any(|line| line == home)) {
             true => Ok(Presence::Own),
@@ -145,7 +157,8 @@ impl Unit {
 
     /// Writes it, in place of an earlier one, and has the system use it from the next login on.
     pub async fn enable(&self, settings: &Settings) -> Result<()> {
-        if self.presence()? == Presence::Others {
+        let before = self.presence(settings)?;
+        if before == Presence::Others {
             let message = format!(
                 "{} starts a cluster of this name in another state folder",
                 self.file.display()
@@ -158,13 +171,14 @@ impl Unit {
         if let Some(folder) = self.file.parent() {
             std::fs::create_dir_all(folder).context(ErrorId::Write, written)?;
         }
-        atomic::write(&self.file, self.text().as_bytes()).context(ErrorId::Write, written)?;
+        atomic::write(&self.file, self.text(settings)?.as_bytes())
+            .context(ErrorId::Write, written)?;
         match self.system {
             System::Systemd => {
                 let done = self
                     .tell(settings, "systemctl", &["--user", "enable", &self.name])
                     .await;
-                if done.is_err() {
+                if done.is_err() && before == Presence::None {
                     // Without the other half it is nothing.
                     self.remove()?;
                 }
@@ -177,13 +191,15 @@ impl Unit {
 
     /// Takes it away again; whether it was there.
     pub async fn disable(&self, settings: &Settings) -> Result<bool> {
-        if self.presence()? != Presence::Own {
+        if self.presence(settings)? != Presence::Own {
             return Ok(false);
         }
         if let System::Systemd = self.system {
-            // While the file is there: systemd finds what it has linked by that.
-            self.tell(settings, "systemctl", &["--user", "disable", &self.name])
-                .await?;
+            // Without its file it starts nothing, whether systemd could be told now or not.
+            let arguments = ["--user", "disable", &self.name];
+            if let Err(error) = self.tell(settings, "systemctl", &arguments).await {
+                tracing::debug!(error = error.message(), "systemd was not told");
+            }
         }
         self.remove()?;
         Ok(true)
@@ -204,7 +220,9 @@ impl Unit {
         })?;
         let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
         let told = coracle_vm::program::run(&path, &arguments, LIMIT).await;
-        told.map(drop)
-            .map_err(|error: ProgramError| Error::caused_by(ErrorId::Unsupported, failed(), &error))
+        told.map(drop).map_err(|error: ProgramError| {
+            Error::caused_by(ErrorId::Unsupported, failed(), &error)
+                .help("try it in a login session of this user: systemd's user manager runs there")
+        })
     }
 }

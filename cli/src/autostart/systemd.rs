@@ -29,13 +29,13 @@ pub fn unit(job: &Job) -> String {
     )
 }
 
-/// A command line; in one, variables are filled in too.
+/// A command line; in its arguments, and not in the program's path, variables are filled in too.
 fn line(words: &[String]) -> String {
-    let quoted: Vec<String> = words
-        .iter()
-        .map(|word| quoted(&word.replace('$', "$$")))
-        .collect();
-    quoted.join(" ")
+    let quoted = words.iter().enumerate().map(|(index, word)| match index {
+        0 => quoted(word),
+        _ => quoted(&word.replace('$', "$$")),
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// A word as systemd.syntax(7) has it, with specifiers taken for what they are.
@@ -43,7 +43,8 @@ fn quoted(word: &str) -> String {
     let escaped = word
         .replace('\\', "\\\\")
         .replace('"', "\\\"")
-        .replace('%', "%%");
+        .replace('%', "%%")
+        .replace('\n', "\\n");
     format!("\"{escaped}\"")
 }
 
@@ -59,7 +60,7 @@ mod tests {
             environment: vec![("CORACLE_HOME", "/data/50% full".into())],
         };
         let unit = unit(&job);
-        let program = r#""/home/me/my \"tools\"/100%%/$$x/coracle""#;
+        let program = r#""/home/me/my \"tools\"/100%%/$x/coracle""#;
         let start =
             format!("ExecStart={program} \"start\" \"--keep-context\" \"--quiet\" \"-p\" \"dev\"");
         assert!(unit.lines().any(|line| line == start), "{unit}");

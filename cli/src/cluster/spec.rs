@@ -215,6 +215,12 @@ impl ClusterSpec {
         Ipv4Addr::from(u32::from(self.service_cidr.network()) + 1)
     }
 
+    /// The addresses of the pods: the one node has the first subnet of this size.
+    pub fn node_pods(&self) -> Ipv4Net {
+        let subnet = Ipv4Net::new(self.pod_cidr.network(), self.pod_cidr.prefix_len().max(24));
+        subnet.unwrap_or(self.pod_cidr)
+    }
+
     /// The address of the cluster's DNS.
     pub fn dns_address(&self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.service_cidr.network()) + 10)

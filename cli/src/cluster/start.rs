@@ -21,7 +21,6 @@ use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
 use crate::settings::Settings;
-use coracle_protocol::client::AgentClient;
 use coracle_vm::spec::{Architecture, Caution, Minimum};
 use coracle_vm::{
     AcceleratorChoice, AnyDriver, Driver as _, HostResources, MachineName, MachineState, Origin,
@@ -91,11 +90,9 @@ pub async fn start(
     if let Plan::Existing(cluster) = &plan {
         crate::host_agent::ensure(settings, cluster).await?;
         change_what_may_change(settings, cluster, asked, options.wait_limit).await?;
-        if let Some(agent) = ready(settings, cluster, options).await {
+        if is_ready(settings, cluster, options).await {
             // Some may have been written down just now.
-            let cluster = Cluster::find(settings)?;
-            mount::settle(app, &cluster).await;
-            follow_host(app, &cluster, &agent, options.wait_limit).await?;
+            mount::settle(app, &Cluster::find(settings)?).await;
             return Ok(Outcome::WasRunning);
         }
     }
@@ -179,7 +176,8 @@ pub async fn start(
 }
 
 /// Takes over what was asked for this time of what may change without a new machine: when the cluster
-/// rests, which folders it has, and whether pods may connect to the host.
+/// rests and which folders it has, which holds at once, and whether pods may connect to the host, which
+/// the next launch brings.
 async fn change_what_may_change(
     settings: &Settings,
     cluster: &Cluster,
@@ -206,29 +204,6 @@ async fn change_what_may_change(
             mount.add_to(record.mounts.get_or_insert_default());
         }
     })
-}
-
-/// Gives a machine that runs what the host has for it by now.
-async fn follow_host(
-    app: &App,
-    cluster: &Cluster,
-    agent: &AgentClient,
-    limit: Duration,
-) -> Result<()> {
-    let settings = &app.settings;
-    let record = cluster.record();
-    let parcel = given::gather(settings, &record.spec, record.host_access)?;
-    let has = agent.set_clock(settings.now()).await?.given;
-    if given::is_had(&parcel, &has)? {
-        return Ok(());
-    }
-    let _lock = super::lock(settings, cluster.dir().name(), COMMAND, limit).await?;
-    app.progress
-        .info("the machine is given what this host has for it by now");
-    if let Some(said) = given::said_of_proxy(&parcel) {
-        app.progress.info(&said);
-    }
-    given::give(agent, &has, &parcel, &app.progress).await
 }
 
 /// What a cluster that is there goes on from, with its image checked as far as that needs it.
@@ -321,23 +296,18 @@ async fn check_driver(app: &App, spec: &ClusterSpec) -> Result<()> {
 }
 
 /// Whether the cluster is all that a start makes of it, as far as can be seen at once.
-async fn ready(
-    settings: &Settings,
-    cluster: &Cluster,
-    options: &StartOptions,
-) -> Option<AgentClient> {
+async fn is_ready(settings: &Settings, cluster: &Cluster, options: &StartOptions) -> bool {
     let look = async {
         if cluster.state().await? != MachineState::Running
             || !kubeconfig::is_written(settings, cluster)?
         {
-            return Ok::<_, Error>(None);
+            return Ok::<bool, Error>(false);
         }
-        let agent = cluster.agent_within(QUICK_LOOK).await?;
-        let is_ready = coracle_protocol::client::is_ready(&agent.components().await?)
-            && (options.keep_context || kubeconfig::is_current(settings)?);
-        Ok(is_ready.then_some(agent))
+        let table = cluster.agent_within(QUICK_LOOK).await?.components().await?;
+        Ok(coracle_protocol::client::is_ready(&table)
+            && (options.keep_context || kubeconfig::is_current(settings)?))
     };
-    tokio::time::timeout(QUICK_LOOK, look).await.ok()?.ok()?
+    matches!(tokio::time::timeout(QUICK_LOOK, look).await, Ok(Ok(true)))
 }
 
 fn describe(name: &MachineName, plan: &Plan) -> Result<String> {

@@ -159,8 +159,11 @@ pub async fn bake(
     key: &TemplateKey,
     facts: BTreeMap<String, String>,
 ) -> Result<Template> {
-    agent.stand_still().await?;
     agent.sync(SYNC_LIMIT).await?;
+    if let Err(error) = agent.stand_still().await {
+        // Clones are a little slower then; an older image's agent does not know of it.
+        tracing::debug!(%error, "all of it goes on while it is copied");
+    }
     let driver = cluster.driver()?;
     let templates = templates(settings);
     let incoming = templates.incoming()?;

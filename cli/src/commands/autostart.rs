@@ -45,7 +45,7 @@ impl Args {
                 };
                 app.progress.info(&format!("{profile} {said}"));
             }
-            Command::Print => crate::print::stdout(&unit.text()),
+            Command::Print => crate::print::stdout(&unit.text(settings)?),
         }
         Ok(0)
     }

@@ -73,18 +73,19 @@ impl Rekey {
         logs: &Logs,
     ) -> Result<(), RekeyError> {
         let begun = Instant::now();
+        // Also where this fails: the machine goes on.
+        let mut end = self.standstill.end();
         reseed(entropy).map_err(RekeyError::Random)?;
         // The one stops while the other is written: each takes a while.
         let (held, placed) = tokio::join!(supervisor.hold(SIGNS_SECRETS, SIGNS_AGAIN), async {
             self.place(config)
         });
+        match held {
+            Ok(process) => process.into_iter().for_each(|process| end.leave(process)),
+            Err(error) => logs.note(&format!("cannot hold {SIGNS_SECRETS}: {error}")),
+        }
         placed?;
-        let held = held.unwrap_or_else(|error| {
-            logs.note(&format!("cannot hold {SIGNS_SECRETS}: {error}"));
-            None
-        });
         self.identity.replace(&config.agent)?;
-        self.standstill.end_soon(begun.elapsed(), held);
         logs.note(&format!(
             "took another identity in {} ms",
             begun.elapsed().as_millis()

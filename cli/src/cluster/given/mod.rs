@@ -51,7 +51,7 @@ pub async fn give(
     parcel: &Parcel,
     progress: &Progress,
 ) -> Result<()> {
-    if is_had(parcel, has)? {
+    if digest(parcel)? == has {
         return Ok(());
     }
     match agent.give(parcel).await {
@@ -81,10 +81,8 @@ pub fn is_in_seed(disk: &Path, parcel: &Parcel) -> bool {
     read().is_some_and(|given| given == *parcel.given())
 }
 
-/// Whether a machine that has what `has` is the digest of has this.
-pub fn is_had(parcel: &Parcel, has: &str) -> Result<bool> {
-    let digest = parcel.given().digest().context(ErrorId::Internal, || {
+fn digest(parcel: &Parcel) -> Result<String> {
+    parcel.given().digest().context(ErrorId::Internal, || {
         "cannot write what the host gives".into()
-    })?;
-    Ok(digest == has)
+    })
 }

@@ -13,10 +13,10 @@ use coracle_vm::address::AddressError;
 use fast_socks5::server::{Socks5ServerProtocol, SocksServerError};
 use fast_socks5::util::target_addr::TargetAddr;
 use fast_socks5::{ReplyError, Socks5Command};
-use ipnet::IpNet;
+use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -34,8 +34,8 @@ const MACHINE: &str = "coracle.test";
 pub struct Names {
     /// The cluster's domain.
     domain: String,
-    /// The addresses that are in the cluster: of its Services and its pods.
-    networks: [IpNet; 2],
+    /// The addresses of its node's pods.
+    pods: Ipv4Net,
     services: Arc<RwLock<BTreeMap<Key, IpAddr>>>,
 }
 
@@ -44,7 +44,7 @@ impl Names {
     pub fn of(spec: &ClusterSpec) -> Self {
         Self {
             domain: spec.dns_domain.to_ascii_lowercase(),
-            networks: [spec.service_cidr.into(), spec.pod_cidr.into()],
+            pods: spec.node_pods(),
             services: Arc::default(),
         }
     }
@@ -65,7 +65,8 @@ impl Names {
         match target {
             TargetAddr::Ip(address) => {
                 let ip = address.ip();
-                let is_inside = self.networks.iter().any(|network| network.contains(&ip));
+                let is_pod = matches!(ip, IpAddr::V4(ip) if self.pods.contains(&ip));
+                let is_inside = is_pod || self.services().values().any(|known| *known == ip);
                 let found = is_inside.then_some((ip, address.port()));
                 found.ok_or(ReplyError::ConnectionNotAllowed)
             }
@@ -89,8 +90,11 @@ impl Names {
         let short = short.or_else(|| name.strip_suffix(".svc")).unwrap_or(&name);
         let (service, namespace) = short.split_once('.').unwrap_or((short, "default"));
         let key = (namespace.to_owned(), service.to_owned());
-        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
-        services.get(&key).copied()
+        self.services().get(&key).copied()
+    }
+
+    fn services(&self) -> RwLockReadGuard<'_, BTreeMap<Key, IpAddr>> {
+        self.services.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,7 +162,7 @@ mod tests {
     fn names() -> Names {
         let names = Names {
             domain: "cluster.local".into(),
-            networks: ["10.96.0.0/12", "10.244.0.0/16"].map(|one| one.parse().unwrap()),
+            pods: "10.244.0.0/24".parse().unwrap(),
             services: Arc::default(),
         };
         let port = |namespace: &str, name: &str, inside: &str| Port {
@@ -205,7 +209,14 @@ mod tests {
         let find = |target: &str| names.find(&TargetAddr::Ip(target.parse().unwrap()));
         assert!(find("10.96.0.7:80").is_ok());
         assert!(find("10.244.0.9:8080").is_ok());
-        for outside in ["127.0.0.1:22", "10.0.2.2:80", "192.0.2.1:443"] {
+        for outside in [
+            "127.0.0.1:22",
+            "10.0.2.2:80",
+            "192.0.2.1:443",
+            // Of no Service, and of no pod of this node.
+            "10.96.0.8:80",
+            "10.244.7.7:80",
+        ] {
             assert!(
                 matches!(find(outside), Err(ReplyError::ConnectionNotAllowed)),
                 "{outside}"
