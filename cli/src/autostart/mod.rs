@@ -2,7 +2,8 @@
 //! launchd on macOS.
 //!
 //! ```text
-//! Unit::of(settings) --text()--> what the system reads --enable()--> its file, and the system is told
+//! Unit::of(settings, profile) --enable()--> its file with text(), and the system is told
+//!                             <--disable()--
 //! ```
 
 mod launchd;
@@ -59,18 +60,21 @@ struct Job {
 
 impl Job {
     fn start(&self) -> Vec<String> {
-        let program = self.program.display().to_string();
-        let words = ["start", "--keep-context", "--quiet", "-p", &self.profile];
-        std::iter::once(program)
-            .chain(words.map(str::to_owned))
-            .collect()
+        self.command(&["start", "--keep-context"])
     }
 
     fn stop(&self) -> Vec<String> {
+        self.command(&["stop"])
+    }
+
+    /// The program with a command for the cluster.
+    fn command(&self, words: &[&str]) -> Vec<String> {
         let program = self.program.display().to_string();
-        let words = ["stop", "--quiet", "-p", &self.profile];
-        std::iter::once(program)
-            .chain(words.map(str::to_owned))
+        let rest = ["--quiet", "-p", &self.profile];
+        std::iter::once(program.as_str())
+            .chain(words.iter().copied())
+            .chain(rest)
+            .map(str::to_owned)
             .collect()
     }
 }

@@ -3,6 +3,7 @@
 use super::Cluster;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::host_agent::{self, Published, Reach};
+use coracle_vm::spec::Protocol;
 use k8s_openapi::api::core::v1::{Namespace, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
@@ -42,6 +43,15 @@ pub type Key = (String, String);
 /// The key of a Service.
 pub fn key(service: &Service) -> Key {
     (service.namespace().unwrap_or_default(), service.name_any())
+}
+
+/// The protocol of a Service's port; none for SCTP, which nothing here leads.
+pub fn protocol(port: &ServicePort) -> Option<Protocol> {
+    match port.protocol.as_deref() {
+        None | Some("TCP") => Some(Protocol::Tcp),
+        Some("UDP") => Some(Protocol::Udp),
+        Some(_) => None,
+    }
 }
 
 /// All Services of a cluster, as a watch tells of them.

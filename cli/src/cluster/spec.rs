@@ -5,6 +5,7 @@ mod values;
 use super::mount::{self, Mount};
 use crate::error::{Error, ErrorId, Result};
 use crate::options::{Amount, ClusterOptions};
+use coracle_protocol::guest::NODE_PREFIX;
 use coracle_vm::{DriverKind, Size};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -217,7 +218,8 @@ impl ClusterSpec {
 
     /// The addresses of the pods: the one node has the first subnet of this size.
     pub fn node_pods(&self) -> Ipv4Net {
-        let subnet = Ipv4Net::new(self.pod_cidr.network(), self.pod_cidr.prefix_len().max(24));
+        let prefix = self.pod_cidr.prefix_len().max(NODE_PREFIX);
+        let subnet = Ipv4Net::new(self.pod_cidr.network(), prefix);
         subnet.unwrap_or(self.pod_cidr)
     }
 

@@ -12,10 +12,9 @@ use super::forward::{self, Way};
 use super::log;
 use super::ports::{Published, Wanted};
 use crate::cluster::Cluster;
-use crate::cluster::services::{Key, Known};
+use crate::cluster::services::{Key, Known, protocol};
 use crate::error::Result;
 use crate::settings::Settings;
-use coracle_vm::spec::Protocol;
 use coracle_vm::{GuestPort, address};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
@@ -204,11 +203,8 @@ fn plan(services: &Services, address: IpAddr) -> Plan {
             continue;
         };
         for port in spec.ports.iter().flatten() {
-            let protocol = match port.protocol.as_deref() {
-                None | Some("TCP") => Protocol::Tcp,
-                Some("UDP") => Protocol::Udp,
-                // SCTP has no forwards.
-                Some(_) => continue,
+            let Some(protocol) = protocol(port) else {
+                continue;
             };
             let number = |number: i32| u16::try_from(number).ok().filter(|number| *number != 0);
             let Some(node_port) = port.node_port.and_then(number) else {
@@ -277,6 +273,7 @@ fn addresses(services: &Services, cluster: IpAddr) -> BTreeMap<Key, IpAddr> {
 mod tests {
     use super::*;
     use crate::cluster::services::key;
+    use coracle_vm::spec::Protocol;
     use serde_json::json;
 
     fn services(all: &[serde_json::Value]) -> Services {

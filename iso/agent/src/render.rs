@@ -3,7 +3,7 @@
 //! Nothing but plain replacement, because what is rendered is YAML, JSON and TOML alike. An
 //! unknown name is an error, so that a typing mistake does not reach a component.
 
-use coracle_protocol::guest::GuestConfig;
+use coracle_protocol::guest::{GuestConfig, NODE_PREFIX};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -77,7 +77,7 @@ pub fn values(config: &GuestConfig) -> Result<Values, RenderError> {
         let (network, prefix) = cidr("pod_cidr", &kubernetes.pod_cidr)?;
         cidr("service_cidr", &kubernetes.service_cidr)?;
         // The controller manager hands out the first subnet of this size to the one node.
-        let mask = prefix.max(24);
+        let mask = prefix.max(NODE_PREFIX);
         set("pod_cidr", kubernetes.pod_cidr.clone());
         set("node_pod_cidr", format!("{network}/{mask}"));
         set("node_pod_cidr_mask", mask.to_string());

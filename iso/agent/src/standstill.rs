@@ -124,6 +124,7 @@ fn processes() -> impl Iterator<Item = Pid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervise::has_stopped;
     use std::process::{Child, Command};
 
     /// A process of the test's own, stopped.
@@ -131,15 +132,10 @@ mod tests {
         let child = Command::new("sleep").arg("600").spawn().unwrap();
         let pid = Pid::from_raw(child.id().cast_signed());
         kill(pid, Signal::SIGSTOP).unwrap();
-        while !stands_still(pid) {
+        while !has_stopped(pid) {
             std::thread::yield_now();
         }
         (child, pid)
-    }
-
-    fn stands_still(pid: Pid) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit_once(") ").unwrap().1.starts_with('T')
     }
 
     #[tokio::test]
@@ -153,11 +149,11 @@ mod tests {
         end.leave(second);
         drop(end);
         let deadline = Instant::now() + Duration::from_secs(60);
-        while stands_still(first) {
+        while has_stopped(first) {
             assert!(Instant::now() < deadline, "it never goes on");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert!(stands_still(second));
+        assert!(has_stopped(second));
         for child in [&mut one, &mut other] {
             child.kill().unwrap();
             child.wait().unwrap();

@@ -530,7 +530,7 @@ async fn stand_still(pid: Pid) -> bool {
 }
 
 /// Whether the kernel says so of each thread (proc(5), the third field of stat).
-fn has_stopped(pid: Pid) -> bool {
+pub(crate) fn has_stopped(pid: Pid) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
     threads.into_iter().flatten().flatten().all(|thread| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();

@@ -11,6 +11,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// The format that this version writes and reads.
 pub const FORMAT: u32 = 1;
+/// The size of the pod network that the one node has, as a prefix's length: the first of that size in
+/// `pod_cidr`, or all of a smaller one.
+pub const NODE_PREFIX: u8 = 24;
 
 /// Everything a guest is told when it boots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

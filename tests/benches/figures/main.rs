@@ -55,6 +55,13 @@ fn main() -> ExitCode {
         .iter()
         .filter_map(|argument| argument.strip_prefix("--only="))
         .collect();
+    for name in &only {
+        let mut all = scenario::ALL.iter();
+        assert!(
+            all.any(|(known, _)| known == name),
+            "no scenario is called {name}"
+        );
+    }
     for (name, scenario) in scenario::ALL {
         if !only.is_empty() && !only.contains(name) {
             continue;

@@ -11,7 +11,7 @@ mod datagrams;
 mod names;
 
 use super::Cluster;
-use super::services::{Key, Known, key};
+use super::services::{Key, Known, key, protocol};
 use crate::error::Result;
 use coracle_protocol::client::AgentClient;
 use coracle_vm::address::{self, AddressError};
@@ -166,10 +166,14 @@ fn free(number: Option<u8>, taken: &BTreeMap<Key, IpAddr>) -> IpAddr {
     own.unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
-/// Listens there; where that cannot be had, at any port of the same address.
+/// What is bound there; where that cannot be had, at any port of the same address.
+fn own_or_any<T>(own: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    bind(own).or_else(|_| bind(SocketAddr::new(own.ip(), 0)))
+}
+
+/// Listens there, or near there.
 fn listen(own: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let bound = std::net::TcpListener::bind(own)
-        .or_else(|_| std::net::TcpListener::bind(SocketAddr::new(own.ip(), 0)))?;
+    let bound = own_or_any(own, std::net::TcpListener::bind)?;
     bound.set_nonblocking(true)?;
     let listener = TcpListener::from_std(bound)?;
     let address = listener.local_addr()?;
@@ -178,8 +182,7 @@ fn listen(own: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
 
 /// The same for datagrams.
 fn bind(own: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
-    let bound = std::net::UdpSocket::bind(own)
-        .or_else(|_| std::net::UdpSocket::bind(SocketAddr::new(own.ip(), 0)))?;
+    let bound = own_or_any(own, std::net::UdpSocket::bind)?;
     bound.set_nonblocking(true)?;
     let socket = UdpSocket::from_std(bound)?;
     let address = socket.local_addr()?;
@@ -229,11 +232,7 @@ fn ports(service: &Service) -> Vec<Port> {
                 service: key(service),
                 inside: inside.clone(),
                 number: u16::try_from(port.port).ok()?,
-                protocol: match port.protocol.as_deref() {
-                    None | Some("TCP") => Protocol::Tcp,
-                    Some("UDP") => Protocol::Udp,
-                    Some(_) => return None,
-                },
+                protocol: protocol(port)?,
             })
         })
         .collect()

@@ -3,8 +3,8 @@
 use super::Extent;
 use crate::measure::start::start;
 use crate::record::Record;
-use coracle_tests::{Coracle, Profile, Run, make_portable, write};
-use std::path::{Path, PathBuf};
+use coracle_tests::{Coracle, Profile, Run, installed, make_portable, write};
+use std::path::Path;
 use std::time::Duration;
 
 const NAME: &str = "mounted";
@@ -24,16 +24,9 @@ const LIMIT: Duration = Duration::from_secs(1200);
 
 pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
     let folder = coracle.work().join("bench");
-    let git = ["/usr/bin/git", "/usr/local/bin/git"];
-    let git = git.map(Path::new).into_iter().find(|path| path.is_file());
-    let Some(git) = git else {
-        for id in ["mount.status", "disk.status"] {
-            record.skip(id, "this host has no git");
-        }
-        return;
-    };
-    make_portable(git, &folder.join("tools"));
-    make_tree(git, &folder.join("tree"));
+    let git = installed("git").expect("scripts/setup installs it");
+    make_portable(&git, &folder.join("tools"));
+    make_tree(&git, &folder.join("tree"));
     start(
         coracle,
         NAME,
@@ -110,7 +103,7 @@ fn make_tree(git: &Path, tree: &Path) {
             .join(folder.to_string());
         for file in 0..FILES {
             write(
-                file_in(&folder, file),
+                folder.join(format!("file{file}.txt")),
                 format!("{file} of {}\n", folder.display()),
             );
         }
@@ -132,8 +125,4 @@ fn make_tree(git: &Path, tree: &Path) {
     git(&["init", "-q"]);
     git(&["add", "-A"]);
     git(&["commit", "-q", "-m", "all"]);
-}
-
-fn file_in(folder: &Path, number: usize) -> PathBuf {
-    folder.join(format!("file{number}.txt"))
 }

@@ -87,7 +87,7 @@ pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
 /// MB a second of the large file.
 fn transfer(server: SocketAddr) -> f64 {
     let begun = Instant::now();
-    let mut stream = ask(server, "/large").expect("it is served");
+    let mut stream = ask(server, "/large", LIMIT).expect("it is served");
     let mut answer = Vec::with_capacity(SIZE + 4096);
     stream.read_to_end(&mut answer).expect("it is served");
     assert!(answer.len() > SIZE, "all of it came: {}", answer.len());
@@ -97,7 +97,7 @@ fn transfer(server: SocketAddr) -> f64 {
 /// Seconds from a new connection to the first byte of its answer.
 fn first_byte(server: SocketAddr) -> f64 {
     let begun = Instant::now();
-    let mut stream = ask(server, "/ready").expect("it is served");
+    let mut stream = ask(server, "/ready", LIMIT).expect("it is served");
     stream.read_exact(&mut [0]).expect("it is served");
     begun.elapsed().as_secs_f64()
 }
@@ -108,7 +108,7 @@ fn burst(server: SocketAddr) -> (Vec<f64>, usize) {
         .map(|_| {
             std::thread::spawn(move || {
                 let begun = Instant::now();
-                let mut stream = ask(server, "/ready")?;
+                let mut stream = ask(server, "/ready", LIMIT)?;
                 stream.read_exact(&mut [0])?;
                 io::Result::Ok(begun.elapsed().as_secs_f64())
             })
@@ -122,10 +122,11 @@ fn burst(server: SocketAddr) -> (Vec<f64>, usize) {
     (answers, failed)
 }
 
-fn ask(server: SocketAddr, path: &str) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;
+/// Sends a request; whoever answers may be silent for so long.
+fn ask(server: SocketAddr, path: &str, limit: Duration) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&server, limit)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_read_timeout(Some(limit))?;
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
     Ok(stream)
 }
@@ -133,11 +134,8 @@ fn ask(server: SocketAddr, path: &str) -> io::Result<TcpStream> {
 /// Whether a web server is there that has this path.
 fn is_served(server: SocketAddr, path: &str) -> bool {
     let answer = || -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&server, PROBE)?;
-        stream.set_read_timeout(Some(PROBE))?;
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
+        ask(server, path, PROBE)?.read_to_string(&mut answer)?;
         Ok(answer)
     };
     answer().is_ok_and(|answer| {
