@@ -11,6 +11,7 @@
 mod autostart;
 mod cluster;
 mod commands;
+mod docker;
 mod error;
 mod exec;
 mod host_agent;

@@ -7,6 +7,7 @@ use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::progress::Style;
 use coracle_vm::MachineName;
 use coracle_vm::program::Programs;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, PipeReader};
 use std::path::{Path, PathBuf};
@@ -56,6 +57,12 @@ pub struct Settings {
     pub user_home: PathBuf,
     /// Where the user's programs keep their settings.
     pub user_config: PathBuf,
+    /// Where the docker command keeps its settings.
+    pub docker_config: PathBuf,
+    /// The user's shell, as the environment names it.
+    pub shell: Option<String>,
+    /// The environment is PowerShell's.
+    pub is_powershell: bool,
     /// The cluster to act on.
     pub profile: MachineName,
     /// `$KUBECONFIG`, unparsed.
@@ -77,7 +84,8 @@ pub struct Settings {
 
 /// `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` as they were found, in either case; None when unset or
 /// empty. They may hold a password.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct ProxyVariables {
     /// For HTTP.
     pub http: Option<String>,
@@ -88,6 +96,11 @@ pub struct ProxyVariables {
 }
 
 impl ProxyVariables {
+    /// Whether there is a proxy.
+    pub fn is_set(&self) -> bool {
+        self.http.is_some() || self.https.is_some()
+    }
+
     fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
         let either = |name: &str| {
             let cases = [name.to_owned(), name.to_ascii_lowercase()];
@@ -147,12 +160,17 @@ impl Settings {
         let executable = std::env::current_exe().context(ErrorId::Internal, || {
             "cannot find the path of this program".into()
         })?;
+        let given = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         Ok(Self {
             runtime_dir,
+            docker_config: given("DOCKER_CONFIG")
+                .map_or_else(|| user_home.join(".docker"), PathBuf::from),
+            shell: given("SHELL").and_then(|shell| shell.into_string().ok()),
+            is_powershell: given("PSModulePath").is_some(),
             user_home,
             user_config: directories.config_dir().to_owned(),
             profile,
-            kubeconfig: std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()),
+            kubeconfig: given("KUBECONFIG"),
             proxy: ProxyVariables::read(|name| std::env::var(name).ok()),
             style: style(global.quiet, json_events),
             fault: fault(std::env::var("CORACLE_FAULT").ok().as_deref())?,

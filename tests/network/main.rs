@@ -67,6 +67,12 @@ fn machines_have_what_the_host_gives() {
             proxy::comes_and_goes(one);
         },
     );
+    test.run(
+        "a proxy is followed while it runs, and kept by a wake",
+        || {
+            proxy::is_followed(one);
+        },
+    );
     test.run("a clone has a proxy from its start", || {
         proxy::is_used_by_a_clone(cluster("two"));
     });

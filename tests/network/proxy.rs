@@ -108,6 +108,30 @@ pub(super) fn comes_and_goes(cluster: Profile<'_>) {
     cluster.kubectl("wait node --all --for=condition=Ready --timeout=300s");
 }
 
+pub(super) fn is_followed(cluster: Profile<'_>) {
+    let (first, second) = (Server::proxy(), Server::proxy());
+    let boot = cluster.boot_id();
+    start(cluster, "", &first);
+    asks_the_proxy(cluster, &first);
+    start(cluster, "", &second);
+    asks_the_proxy(cluster, &second);
+
+    // Its host agent has not seen the second one's variables.
+    cluster.command("stop --sleep").ok();
+    cluster.kubectl("get nodes");
+    asks_the_proxy(cluster, &second);
+    let kept = cluster.command("start --unattended").ok();
+    assert!(kept.stderr.contains("nothing was changed"), "{kept}");
+
+    let without = cluster.command("start").ok();
+    let said = "the machine uses no proxy any more";
+    assert!(without.stderr.contains(said), "{without}");
+    let before = second.requests().len();
+    pull(cluster);
+    assert_eq!(second.requests().len(), before, "no proxy is asked");
+    assert_eq!(cluster.boot_id(), boot, "it never booted");
+}
+
 pub(super) fn is_used_by_a_clone(cluster: Profile<'_>) {
     let proxy = Server::proxy();
     start(cluster, "", &proxy);

@@ -47,7 +47,10 @@ fn a_unit_is_written_enabled_and_goes_with_the_cluster() {
         .done();
     let complaints = format!("{}{}", verified.stdout, verified.stderr);
     assert!(!complaints.contains("coracle-dev"), "{verified}");
-    assert!(written.contains("\"start\" \"--keep-context\" \"--quiet\" \"-p\" \"dev\""));
+    assert!(
+        written
+            .contains("\"start\" \"--keep-context\" \"--unattended\" \"--quiet\" \"-p\" \"dev\"")
+    );
 
     coracle
         .run("autostart disable -p dev")

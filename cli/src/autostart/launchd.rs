@@ -55,6 +55,7 @@ mod tests {
             "  <key>Label</key><string>coracle.dev</string>",
             "    <string>/Applications/R&amp;D &lt;x&gt;/coracle</string>",
             "    <string>--keep-context</string>",
+            "    <string>--unattended</string>",
             "    <key>PATH</key><string>/opt/homebrew/bin:/usr/bin</string>",
         ] {
             assert!(agent.lines().any(|one| one == line), "{line} in {agent}");

@@ -60,7 +60,7 @@ struct Job {
 
 impl Job {
     fn start(&self) -> Vec<String> {
-        self.command(&["start", "--keep-context"])
+        self.command(&["start", "--keep-context", "--unattended"])
     }
 
     fn stop(&self) -> Vec<String> {
@@ -108,7 +108,7 @@ impl Unit {
                 ErrorId::Unsupported,
                 "only systemd and launchd are known; this system has neither",
             )
-            .help("let its own task scheduler run `coracle start --keep-context` at your login"))
+            .help("let its own task scheduler run `coracle start --keep-context --unattended` at your login"))
         }
     }
 

@@ -61,8 +61,9 @@ mod tests {
         };
         let unit = unit(&job);
         let program = r#""/home/me/my \"tools\"/100%%/$x/coracle""#;
-        let start =
-            format!("ExecStart={program} \"start\" \"--keep-context\" \"--quiet\" \"-p\" \"dev\"");
+        let start = format!(
+            "ExecStart={program} \"start\" \"--keep-context\" \"--unattended\" \"--quiet\" \"-p\" \"dev\""
+        );
         assert!(unit.lines().any(|line| line == start), "{unit}");
         let environment = r#"Environment="CORACLE_HOME=/data/50%% full""#;
         assert!(unit.lines().any(|line| line == environment), "{unit}");

@@ -14,7 +14,7 @@ use coracle_iso::images::Image;
 use coracle_protocol::client::AgentClient;
 use coracle_protocol::given::Parcel;
 use coracle_protocol::guest::{FORMAT, GuestConfig, GuestNetwork, KubernetesConfig};
-use coracle_protocol::{AGENT_PORT, API_PORT, SSH_PORT, seed};
+use coracle_protocol::{AGENT_PORT, API_PORT, DOCKER_PORT, SSH_PORT, seed};
 use coracle_vm::address;
 use coracle_vm::log_file;
 use coracle_vm::spec::{Architecture, Disk, DiskFormat, DiskRole, Protocol};
@@ -35,6 +35,8 @@ pub const GUEST_NETWORK: GuestNetworkAddresses = GuestNetworkAddresses {
 };
 /// Port of sshd on the cluster's address: 22 is not an ordinary user's.
 const HOST_SSH_PORT: u16 = 2222;
+/// Port of the Docker API where somebody else has the usual one.
+const OTHER_DOCKER_PORT: u16 = 12376;
 /// Notices and worse go to the console. Huge pages only for those who ask: given to everybody they
 /// make a control plane a fifth larger, and the kernel keeps more memory back for them.
 const KERNEL_COMMAND_LINE: &str = "loglevel=6 random.trust_cpu=on transparent_hugepage=madvise";
@@ -71,8 +73,11 @@ pub fn allocate(spec: &ClusterSpec, others: &[Endpoint]) -> Result<Endpoint> {
     if address::has_many_loopback_addresses() {
         // A port that somebody else holds on every address is their choice to say, not to dodge.
         let ports = [api_port, AGENT_PORT, HOST_SSH_PORT];
-        let found =
-            address::allocate(&used, &ports, is_free).map_err(|error| match spec.api_port {
+        let with_docker = [api_port, AGENT_PORT, HOST_SSH_PORT, DOCKER_PORT];
+        let found = address::allocate(&used, &with_docker, is_free)
+            // An engine of the host's own may have it on every address.
+            .or_else(|_| address::allocate(&used, &ports, is_free))
+            .map_err(|error| match spec.api_port {
                 Some(port) => Error::caused_by(
                     ErrorId::PortTaken,
                     format!("port {port} is in use on every loopback address"),
@@ -85,17 +90,23 @@ pub fn allocate(spec: &ClusterSpec, others: &[Endpoint]) -> Result<Endpoint> {
             api_port,
             agent_port: AGENT_PORT,
             ssh_port: HOST_SSH_PORT,
+            docker_port: [DOCKER_PORT, OTHER_DOCKER_PORT]
+                .into_iter()
+                .find(|port| is_free((found, *port).into())),
         });
     }
     let taken: Vec<u16> = others
         .iter()
-        .flat_map(|endpoint| [endpoint.api_port, endpoint.agent_port, endpoint.ssh_port])
+        .flat_map(|endpoint| {
+            let own = [endpoint.api_port, endpoint.agent_port, endpoint.ssh_port];
+            own.into_iter().chain(endpoint.docker_port)
+        })
         .collect();
-    let ports = address::allocate_ports(Ipv4Addr::LOCALHOST, 3, &taken, is_free)?;
-    let [free_api, agent_port, ssh_port] = ports[..] else {
+    let ports = address::allocate_ports(Ipv4Addr::LOCALHOST, 4, &taken, is_free)?;
+    let [free_api, agent_port, ssh_port, docker_port] = ports[..] else {
         return Err(Error::new(
             ErrorId::Internal,
-            "three ports were asked for, and not given",
+            "four ports were asked for, and not given",
         ));
     };
     if let Some(port) = spec.api_port {
@@ -106,6 +117,7 @@ pub fn allocate(spec: &ClusterSpec, others: &[Endpoint]) -> Result<Endpoint> {
         api_port: spec.api_port.unwrap_or(free_api),
         agent_port,
         ssh_port,
+        docker_port: Some(docker_port),
     })
 }
 
@@ -177,14 +189,13 @@ pub fn settle_ports(settings: &Settings, lock: &MachineLock, cluster: Cluster) -
 }
 
 /// The ports of the host that every cluster has for people, and those of the guest that they lead to.
-pub fn own_ports(endpoint: &Endpoint) -> [(SocketAddr, u16); 2] {
-    [
-        (endpoint.api(), API_PORT),
-        (
-            SocketAddr::new(endpoint.address, endpoint.ssh_port),
-            SSH_PORT,
-        ),
-    ]
+pub fn own_ports(endpoint: &Endpoint) -> Vec<(SocketAddr, u16)> {
+    let ssh = SocketAddr::new(endpoint.address, endpoint.ssh_port);
+    let docker = endpoint.docker().map(|docker| (docker, DOCKER_PORT));
+    [(endpoint.api(), API_PORT), (ssh, SSH_PORT)]
+        .into_iter()
+        .chain(docker)
+        .collect()
 }
 
 /// Makes identity and disks, where they are missing; writes the seed anew, with what the host gives.
@@ -290,6 +301,7 @@ fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestCo
         },
         agent: files.agent_identity()?,
         ssh: files.ssh_identity()?,
+        docker: files.docker_identity()?,
         kubernetes: Some(KubernetesConfig {
             version: spec.kubernetes_version.clone(),
             service_cidr: spec.service_cidr.to_string(),

@@ -76,7 +76,11 @@ pub async fn clone(app: &App, source: &Cluster, keep_context: bool) -> Result<Ou
         return Err(StoreError::Exists { existing }.into());
     }
     kubeconfig::check_name(settings, None)?;
-    let parcel = given::gather(settings, &source.record().spec, source.record().host_access)?;
+    let terms = given::Terms {
+        proxy: settings.proxy.clone(),
+        ..given::Terms::of(source.record())
+    };
+    let parcel = given::gather(settings, &terms)?;
     {
         let source_name = source.dir().name();
         let _source = lock(settings, source_name, "coracle clone", LOCK_LIMIT).await?;

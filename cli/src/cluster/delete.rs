@@ -1,7 +1,7 @@
 //! `delete`: the processes, the kubeconfig entries, the files, in this order, so that a deletion
 //! that is cut off can be run again.
 
-use super::{LOCK_LIMIT, QUIT_LIMIT, kubeconfig, lock, store};
+use super::{LOCK_LIMIT, QUIT_LIMIT, docker, kubeconfig, lock, store};
 use crate::commands::App;
 use crate::error::{Context as _, ErrorId, Result};
 use crate::settings::Settings;
@@ -41,6 +41,11 @@ pub async fn delete(app: &App, name: &MachineName) -> Result<()> {
         for cause in error.causes() {
             app.progress.warning(cause);
         }
+    }
+    if let Err(error) = docker::forget(settings, &entry) {
+        let said = error.message();
+        app.progress
+            .warning(&format!("its Docker context is left behind: {said}"));
     }
     store.delete(lock)?;
     forget_profile(settings, name)

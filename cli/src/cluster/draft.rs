@@ -12,7 +12,7 @@ use super::template::{self, Beginning};
 use super::{Cluster, boot, image, store};
 use crate::commands::App;
 use crate::error::{Context as _, ErrorId, Result};
-use crate::settings::Settings;
+use crate::settings::{ProxyVariables, Settings};
 use coracle_iso::images::Image;
 use coracle_vm::{AnyDriver, Driver as _, MachineLock, MachineName, MachineSpec, Size};
 use std::collections::BTreeMap;
@@ -46,6 +46,9 @@ pub struct Draft {
     rest: Rest,
     /// Whether pods may connect to the host.
     host_access: bool,
+    proxy: ProxyVariables,
+    /// Whether its image has an engine: a copy's is as old as its source.
+    has_docker: bool,
     mounts: Option<Vec<Mount>>,
     /// What it begins with.
     pub beginning: Beginning,
@@ -91,6 +94,8 @@ impl Draft {
                 stop_at: None,
             },
             host_access: options.host_access.unwrap_or(false),
+            proxy: settings.proxy.clone(),
+            has_docker: true,
             mounts: Some(options.mounts.clone()).filter(|mounts| !mounts.is_empty()),
             beginning,
             baking,
@@ -115,6 +120,8 @@ impl Draft {
                 ..record.rest
             },
             host_access: record.host_access,
+            proxy: settings.proxy.clone(),
+            has_docker: record.endpoint.docker_port.is_some(),
             // What its pods have, its memory says that they have.
             mounts: record.mounts.clone(),
             beginning: Beginning::Cold,
@@ -135,7 +142,10 @@ impl Draft {
             .iter()
             .filter_map(|found| found.whole().map(Cluster::endpoint))
             .collect();
-        let endpoint = boot::allocate(&self.spec, &others)?;
+        let mut endpoint = boot::allocate(&self.spec, &others)?;
+        if !self.has_docker {
+            endpoint.docker_port = None;
+        }
         let mut machine = self.machine.clone();
         boot::forward_ports(&mut machine, &endpoint);
         let record = ClusterRecord {
@@ -146,7 +156,9 @@ impl Draft {
             applied_addons: self.addons.clone(),
             rest: self.rest,
             host_access: self.host_access,
+            proxy: self.proxy.clone(),
             mounts: self.mounts.clone(),
+            docker_context: None,
             former_kubeconfig: None,
         };
         let record = coracle_vm::Record::new(

@@ -4,6 +4,7 @@
 //! cluster-ca ---> apiserver                  what the API server shows; pods and kubectl trust it
 //! client-ca  ---> admin                      who may call the API; its key signs CSRs in the guest
 //! agent-ca   ---> agent, agent-client        the control API, both ends
+//! docker/ca  ---> docker-api, docker/cert    the Docker API, both ends; its clients read the folder docker/
 //! service-account                            signs tokens
 //! ssh/host, ssh/id                           sshd's key and the one it lets in
 //! ```
@@ -15,7 +16,7 @@ use super::spec::ClusterSpec;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use coracle_kubeconfig::pki::{Authority, Credentials, LeafRequest, ServiceAccountKey, Usage};
 use coracle_protocol::client::AgentCredentials;
-use coracle_protocol::guest::{AgentIdentity, ClusterIdentity, SshIdentity};
+use coracle_protocol::guest::{ClusterIdentity, ServerIdentity, SshIdentity};
 use coracle_protocol::{AGENT_SERVER_NAME, GUEST_USER};
 use coracle_vm::store::atomic;
 use std::net::{IpAddr, Ipv4Addr};
@@ -63,6 +64,13 @@ files! {
     agent_key = "agent.key";
     agent_client = "agent-client.crt";
     agent_client_key = "agent-client.key";
+    /// What Docker's clients read, under the names that they know.
+    docker = "docker";
+    docker_ca = "docker/ca.pem";
+    docker_client = "docker/cert.pem";
+    docker_client_key = "docker/key.pem";
+    docker_api = "docker-api.crt";
+    docker_api_key = "docker-api.key";
     ssh_host_key = "ssh_host_ed25519_key";
     /// The private key that sshd lets in.
     ssh_key = "id_ed25519";
@@ -154,15 +162,32 @@ impl IdentityFiles {
             &self.service_account_public_key(),
             &service_account.public_pem,
         )?;
+        self.fill_docker(endpoint)?;
         self.fill_ssh(endpoint)
+    }
+
+    fn fill_docker(&self, endpoint: &Endpoint) -> Result<()> {
+        if endpoint.docker_port.is_none() {
+            return Ok(());
+        }
+        let ca = Authority::generate("coracle Docker CA", AGENT_VALIDITY)?;
+        let api = ca.issue(&LeafRequest {
+            dns_names: vec!["localhost".into()],
+            addresses: vec![endpoint.address],
+            usage: Usage::Server,
+            ..client("dockerd", None, AGENT_VALIDITY)
+        })?;
+        let own = ca.issue(&client("docker", None, AGENT_VALIDITY))?;
+        make_private_dirs(&self.docker())?;
+        write(&self.docker_ca(), ca.certificate_pem())?;
+        pair(&self.docker_api(), &self.docker_api_key(), &api)?;
+        pair(&self.docker_client(), &self.docker_client_key(), &own)
     }
 
     /// Copies what clones of a template share and what reaches them at first: no key of this
     /// identity signs anything for a clone but the API server's certificate.
     pub fn copy_shared_part(&self, copy: &Self) -> Result<()> {
-        atomic::create_private_dirs(&copy.folder).context(ErrorId::Write, || {
-            format!("cannot make {}", copy.folder.display())
-        })?;
+        make_private_dirs(&copy.folder)?;
         for path in [
             Self::cluster_ca,
             Self::cluster_ca_key,
@@ -196,8 +221,8 @@ impl IdentityFiles {
     }
 
     /// The agent's end, for the seed.
-    pub fn agent_identity(&self) -> Result<AgentIdentity> {
-        Ok(AgentIdentity {
+    pub fn agent_identity(&self) -> Result<ServerIdentity> {
+        Ok(ServerIdentity {
             certificate: read(&self.agent())?,
             key: read(&self.agent_key())?,
             client_ca: read(&self.agent_ca())?,
@@ -211,6 +236,18 @@ impl IdentityFiles {
             key: read(&self.agent_client_key())?,
             server_ca: read(&self.agent_ca())?,
         })
+    }
+
+    /// The Docker API's end, for the seed; None for a cluster without.
+    pub fn docker_identity(&self) -> Result<Option<ServerIdentity>> {
+        if !self.docker_api().exists() {
+            return Ok(None);
+        }
+        Ok(Some(ServerIdentity {
+            certificate: read(&self.docker_api())?,
+            key: read(&self.docker_api_key())?,
+            client_ca: read(&self.docker_ca())?,
+        }))
     }
 
     /// sshd's part, for the seed.
@@ -292,6 +329,11 @@ fn ssh_key_pair(comment: &str) -> Result<(String, String)> {
 fn pair(certificate: &Path, key: &Path, credentials: &Credentials) -> Result<()> {
     write(certificate, &credentials.certificate_pem)?;
     write(key, &credentials.key_pem)
+}
+
+fn make_private_dirs(path: &Path) -> Result<()> {
+    atomic::create_private_dirs(path)
+        .context(ErrorId::Write, || format!("cannot make {}", path.display()))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -19,6 +19,7 @@ mod boot;
 mod bring_up;
 pub mod capture;
 pub mod delete;
+pub mod docker;
 mod draft;
 mod given;
 pub mod hibernate;

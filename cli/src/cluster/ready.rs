@@ -3,8 +3,8 @@
 use super::spec::Wait;
 use crate::error::{Error, ErrorId, Result};
 use crate::progress::Progress;
-use coracle_protocol::api::{ComponentState, Readiness};
-use coracle_protocol::client::{AgentClient, AgentError, component_is_ready, is_ready};
+use coracle_protocol::api::Readiness;
+use coracle_protocol::client::{AgentClient, AgentError, component_is_ready, is_ready, is_up};
 use k8s_openapi::api::core::v1::Node;
 use std::time::{Duration, Instant};
 
@@ -194,7 +194,7 @@ fn missing(table: &Readiness) -> String {
     let names: Vec<_> = table
         .components
         .iter()
-        .filter(|one| !matches!(one.state(), ComponentState::Ready | ComponentState::Done))
+        .filter(|one| !one.on_demand && !is_up(one))
         .map(|one| one.name.as_str())
         .collect();
     names.join(", ")

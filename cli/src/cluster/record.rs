@@ -2,7 +2,9 @@
 
 use super::mount::Mount;
 use super::spec::ClusterSpec;
+use crate::docker::context::Kept;
 use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::settings::ProxyVariables;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -34,9 +36,15 @@ pub struct ClusterRecord {
     /// Whether pods may connect to the host.
     #[serde(default)]
     pub host_access: bool,
+    /// The proxy of the environment in which it was last started by hand.
+    #[serde(default)]
+    pub proxy: ProxyVariables,
     /// Folders of the host that its machine has; None where it never had one.
     #[serde(default)]
     pub mounts: Option<Vec<Mount>>,
+    /// The context of the docker command that it was given.
+    #[serde(default)]
+    pub docker_context: Option<Kept>,
     /// What stood in the kubeconfig before its context; None before that was written.
     pub former_kubeconfig: Option<coracle_kubeconfig::Former>,
 }
@@ -84,6 +92,9 @@ pub struct Endpoint {
     pub agent_port: u16,
     /// Port of sshd.
     pub ssh_port: u16,
+    /// Port of the Docker API; None for a cluster whose image is older than that.
+    #[serde(default)]
+    pub docker_port: Option<u16>,
 }
 
 impl Endpoint {
@@ -95,6 +106,12 @@ impl Endpoint {
     /// The agent's socket address.
     pub fn agent(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.agent_port)
+    }
+
+    /// The Docker API's socket address.
+    pub fn docker(&self) -> Option<SocketAddr> {
+        let port = self.docker_port?;
+        Some(SocketAddr::new(self.address, port))
     }
 
     /// The URL for a kubeconfig.

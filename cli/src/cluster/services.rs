@@ -2,7 +2,7 @@
 
 use super::Cluster;
 use crate::error::{Context as _, Error, ErrorId, Result};
-use crate::host_agent::{self, Published, Reach};
+use crate::host_agent::{self, Owner, Published, Reach};
 use coracle_vm::spec::Protocol;
 use k8s_openapi::api::core::v1::{Namespace, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -137,7 +137,10 @@ fn listed(service: &Service, published: &[Published]) -> Listed {
 fn of(namespace: &str, name: &str, published: &[Published]) -> Vec<Reach> {
     published
         .iter()
-        .filter(|one| one.namespace == namespace && one.service == name)
+        .filter(|one| {
+            matches!(&one.owner, Owner::Service { namespace: in_namespace, name: is, .. }
+                if in_namespace == namespace && is == name)
+        })
         .map(|one| one.reach.clone())
         .collect()
 }

@@ -77,6 +77,8 @@ pub struct StartOptions {
     pub wait_limit: Duration,
     /// Boot a new cluster, without a template and without making one.
     pub cold: bool,
+    /// Nobody typed it: the proxy stays the one of the last start that somebody did.
+    pub unattended: bool,
     /// Whether pods may connect to the host, if that was said.
     pub host_access: Option<bool>,
     /// Folders of the host that its machine is to have beside those that it has.
@@ -325,6 +327,7 @@ impl StartOptions {
         Ok(Self {
             keep_context: options.keep_context.unwrap_or(false),
             cold: options.cold.unwrap_or(false),
+            unattended: false,
             host_access: options.host_access,
             mounts: mount::parse_all(options.mount.as_deref().unwrap_or_default())?,
             auto_stop: options.auto_stop.as_deref().map(auto_stop).transpose()?,

@@ -13,18 +13,20 @@
 
 use super::bring_up::{Run, addon_not_found, catalogue};
 use super::draft::{COMMAND, Draft, verify_image};
+use super::given::{self, Terms};
 use super::spec::{ClusterSpec, LEAST_DISK_MIB, LEAST_MEMORY_MIB, StartOptions};
 use super::steps::{Step, Steps};
 use super::template::{self, Beginning};
-use super::{Cluster, boot, given, hibernate, host_resources, image, kubeconfig, mount, store};
+use super::{Cluster, boot, docker, hibernate, host_resources, image, kubeconfig, mount, store};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
 use crate::settings::Settings;
+use coracle_protocol::client::AgentClient;
 use coracle_vm::spec::{Architecture, Caution, Minimum};
 use coracle_vm::{
-    AcceleratorChoice, AnyDriver, Driver as _, HostResources, MachineName, MachineState, Origin,
-    ResourceRequest, Size,
+    AcceleratorChoice, AnyDriver, Driver as _, HostResources, MachineLock, MachineName,
+    MachineState, Origin, ResourceRequest, Size,
 };
 use std::net::IpAddr;
 use std::time::Duration;
@@ -45,7 +47,10 @@ pub enum Outcome {
         current: bool,
     },
     /// It was ready before.
-    WasRunning,
+    WasRunning {
+        /// Whether it rests otherwise now, or has something else of the host.
+        changed: bool,
+    },
     /// What a start would do.
     WouldDo(String),
 }
@@ -58,16 +63,29 @@ enum Plan {
 }
 
 impl Plan {
-    /// The cluster's settings, and whether its pods may connect to the host.
-    fn gives(&self, options: &StartOptions) -> (ClusterSpec, bool) {
+    /// What decides what the host gives the machine.
+    fn terms(&self, settings: &Settings, options: &StartOptions) -> Terms {
         match self {
-            Self::New(spec, _) => (spec.as_ref().clone(), options.host_access.unwrap_or(false)),
-            // What was asked for this time was written down before; what `config` keeps is for new ones.
-            Self::Existing(cluster) => {
-                let record = cluster.record();
-                (record.spec.clone(), record.host_access)
-            }
+            Self::New(spec, _) => Terms {
+                spec: spec.as_ref().clone(),
+                host_access: options.host_access.unwrap_or(false),
+                proxy: settings.proxy.clone(),
+            },
+            Self::Existing(cluster) => terms_now(settings, cluster, options),
         }
+    }
+}
+
+/// What a cluster's machine is given by this start. What was asked for this time was written down before;
+/// what `config` keeps is for new ones.
+fn terms_now(settings: &Settings, cluster: &Cluster, options: &StartOptions) -> Terms {
+    let kept = Terms::of(cluster.record());
+    match options.unattended {
+        true => kept,
+        false => Terms {
+            proxy: settings.proxy.clone(),
+            ..kept
+        },
     }
 }
 
@@ -89,17 +107,21 @@ pub async fn start(
     }
     if let Plan::Existing(cluster) = &plan {
         crate::host_agent::ensure(settings, cluster).await?;
-        change_what_may_change(settings, cluster, asked, options.wait_limit).await?;
-        if is_ready(settings, cluster, options).await {
+        let changed = change_what_may_change(settings, cluster, asked, options.wait_limit).await?;
+        if let Some(agent) = ready_agent(settings, cluster, options).await {
             // Some may have been written down just now.
-            mount::settle(app, &Cluster::find(settings)?).await;
-            return Ok(Outcome::WasRunning);
+            let cluster = Cluster::find(settings)?;
+            let given = give_anew(app, &cluster, &agent, options).await?;
+            mount::settle(app, &cluster).await;
+            return Ok(Outcome::WasRunning {
+                changed: changed || given,
+            });
         }
     }
 
     // What is wrong with what the host gives is said before anything is waited for, too.
-    let (spec, host_access) = plan.gives(options);
-    let parcel = given::gather(settings, &spec, host_access)?;
+    let terms = plan.terms(settings, options);
+    let parcel = given::gather(settings, &terms)?;
 
     steps.begin(Step::Check).await?;
     let lock = super::lock(settings, &settings.profile, COMMAND, options.wait_limit).await?;
@@ -108,9 +130,12 @@ pub async fn start(
     // Another start may have made or changed it while this one waited.
     let plan = self::plan(settings, asked, kept).await?;
     kubeconfig::check_editable(settings).await?;
-    let parcel = match plan.gives(options) {
-        (same, access) if (&same, access) == (&spec, host_access) => parcel,
-        (spec, access) => given::gather(settings, &spec, access)?,
+    let (terms, parcel) = match plan.terms(settings, options) {
+        same if same == terms => (terms, parcel),
+        terms => {
+            let parcel = given::gather(settings, &terms)?;
+            (terms, parcel)
+        }
     };
     if let Some(said) = given::said_of_proxy(&parcel) {
         app.progress.info(&said);
@@ -131,6 +156,7 @@ pub async fn start(
         Plan::Existing(cluster) => {
             let beginning = beginning(app, &cluster).await?;
             steps.begin(Step::Machine).await?;
+            keep_proxy(settings, &lock, &cluster, &terms)?;
             let cluster = boot::settle_ports(settings, &lock, *cluster)?;
             let cluster = template::settle_size(settings, &lock, cluster).await?;
             (cluster, beginning, None)
@@ -167,6 +193,11 @@ pub async fn start(
     let current =
         kubeconfig::write(settings, &lock, cluster.dir().name(), options.keep_context).await?;
     steps.finish();
+    if let Err(error) = docker::bring_back(settings, &cluster) {
+        let said = error.message();
+        app.progress
+            .warning(&format!("its Docker context is not brought back: {said}"));
+    }
     mount::settle(app, &cluster).await;
     Ok(Outcome::Ready {
         version: cluster.record().spec.kubernetes_version.clone(),
@@ -175,22 +206,70 @@ pub async fn start(
     })
 }
 
+/// Gives a machine that runs what the host has for it now, where that is something else than it has.
+async fn give_anew(
+    app: &App,
+    cluster: &Cluster,
+    agent: &AgentClient,
+    options: &StartOptions,
+) -> Result<bool> {
+    let settings = &app.settings;
+    let terms = terms_now(settings, cluster, options);
+    let parcel = given::gather(settings, &terms)?;
+    let has = agent.set_clock(settings.now()).await?.given;
+    let is_had = given::is_had(&parcel, &has)?;
+    let former = &cluster.record().proxy;
+    if is_had && *former == terms.proxy {
+        return Ok(false);
+    }
+    let name = cluster.dir().name();
+    let lock = super::lock(settings, name, COMMAND, options.wait_limit).await?;
+    // First: a start that nobody types would bring the former one back.
+    keep_proxy(settings, &lock, cluster, &terms)?;
+    if is_had {
+        return Ok(false);
+    }
+    if *former != terms.proxy {
+        match given::said_of_proxy(&parcel) {
+            Some(said) => app.progress.info(&said),
+            None if former.is_set() => app.progress.info("the machine uses no proxy any more"),
+            None => {}
+        }
+    }
+    given::give(agent, &has, &parcel, &app.progress).await?;
+    Ok(true)
+}
+
+/// Writes down the proxy of this start, for those that nobody types.
+fn keep_proxy(
+    settings: &Settings,
+    lock: &MachineLock,
+    cluster: &Cluster,
+    terms: &Terms,
+) -> Result<()> {
+    if cluster.record().proxy == terms.proxy {
+        return Ok(());
+    }
+    super::update(settings, lock, cluster.dir().name(), |record| {
+        record.proxy = terms.proxy.clone();
+    })
+}
+
 /// Takes over what was asked for this time of what may change without a new machine: when the cluster
-/// rests and which folders it has, which holds at once, and whether pods may connect to the host, which
-/// the next launch brings.
+/// rests, which folders it has, and whether pods may connect to the host. Whether anything did.
 async fn change_what_may_change(
     settings: &Settings,
     cluster: &Cluster,
     asked: &ClusterOptions,
     limit: Duration,
-) -> Result<()> {
+) -> Result<bool> {
     let asked = StartOptions::new(asked)?;
     let record = cluster.record();
     let auto_stop = asked.auto_stop.unwrap_or(record.rest.auto_stop);
     let host_access = asked.host_access.unwrap_or(record.host_access);
     let is_same = (auto_stop, host_access) == (record.rest.auto_stop, record.host_access);
     if is_same && asked.mounts.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     for mount in &asked.mounts {
         mount.fits(record.mounts.as_deref().unwrap_or_default())?;
@@ -203,7 +282,8 @@ async fn change_what_may_change(
         for mount in asked.mounts {
             mount.add_to(record.mounts.get_or_insert_default());
         }
-    })
+    })?;
+    Ok(true)
 }
 
 /// What a cluster that is there goes on from, with its image checked as far as that needs it.
@@ -295,19 +375,24 @@ async fn check_driver(app: &App, spec: &ClusterSpec) -> Result<()> {
     Ok(())
 }
 
-/// Whether the cluster is all that a start makes of it, as far as can be seen at once.
-async fn is_ready(settings: &Settings, cluster: &Cluster, options: &StartOptions) -> bool {
+/// The agent of a cluster that is all that a start makes of it, as far as can be seen at once.
+async fn ready_agent(
+    settings: &Settings,
+    cluster: &Cluster,
+    options: &StartOptions,
+) -> Option<AgentClient> {
     let look = async {
         if cluster.state().await? != MachineState::Running
             || !kubeconfig::is_written(settings, cluster)?
         {
-            return Ok::<bool, Error>(false);
+            return Ok::<_, Error>(None);
         }
-        let table = cluster.agent_within(QUICK_LOOK).await?.components().await?;
-        Ok(coracle_protocol::client::is_ready(&table)
-            && (options.keep_context || kubeconfig::is_current(settings)?))
+        let agent = cluster.agent_within(QUICK_LOOK).await?;
+        let is_ready = coracle_protocol::client::is_ready(&agent.components().await?)
+            && (options.keep_context || kubeconfig::is_current(settings)?);
+        Ok(is_ready.then_some(agent))
     };
-    matches!(tokio::time::timeout(QUICK_LOOK, look).await, Ok(Ok(true)))
+    tokio::time::timeout(QUICK_LOOK, look).await.ok()?.ok()?
 }
 
 fn describe(name: &MachineName, plan: &Plan) -> Result<String> {

@@ -2,7 +2,7 @@
 //! asked for, pods end first, then the control plane, then the machine. One that is only to sleep is saved
 //! or goes on, and keeps its host agent.
 
-use super::{Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, lock};
+use super::{Cluster, LOCK_LIMIT, SYNC_LIMIT, boot, docker, lock};
 use crate::commands::App;
 use crate::error::{Error, ErrorId, Result};
 use crate::host_agent;
@@ -60,6 +60,11 @@ pub async fn stop(app: &App, cluster: &Cluster, how: How) -> Result<Stopped> {
     let stopped = end_machine(app, cluster, how == How::ShutDown).await?;
     if cluster.record().rest.stop_at.is_some() {
         super::update(settings, &lock, name, |record| record.rest.stop_at = None)?;
+    }
+    if let Err(error) = docker::withdraw(settings, &lock, cluster) {
+        let said = error.message();
+        app.progress
+            .warning(&format!("its Docker context stays: {said}"));
     }
     host_agent::retire(cluster.dir()).await?;
     Ok(match stopped {

@@ -6,6 +6,8 @@ mod completion;
 mod config;
 mod cp;
 mod delete;
+mod docker_context;
+mod docker_env;
 mod doctor;
 mod host_agent;
 mod image;
@@ -104,6 +106,8 @@ commands! {
     Service(service::Args),
     Tunnel(tunnel::Args),
     Kubectl(kubectl::Args),
+    DockerEnv(docker_env::Args),
+    DockerContext(docker_context::Args),
     Logs(logs::Args),
     Image(image::Args),
     Template(template::Args),
@@ -145,7 +149,12 @@ impl Command {
     fn acts_on_a_cluster(&self) -> bool {
         matches!(
             self,
-            Self::Status(_) | Self::Ip(_) | Self::Kubectl(_) | Self::Ssh(_)
+            Self::Status(_)
+                | Self::Ip(_)
+                | Self::Kubectl(_)
+                | Self::Ssh(_)
+                | Self::DockerEnv(_)
+                | Self::DockerContext(_)
         ) || self.needs_the_machine()
     }
 

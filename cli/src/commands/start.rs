@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Start a cluster: make it when it is not there, wake it when it is stopped
 ///
 /// Ends when the cluster is ready and kubectl's current context is it. On a running cluster it
-/// changes nothing. Flags win over CORACLE_* variables, those over a cluster file, that over
+/// changes nothing but what may change while that runs. Flags win over CORACLE_* variables, those over a cluster file, that over
 /// `coracle config`.
 ///
 /// The machine fetches images by way of HTTP_PROXY, HTTPS_PROXY and NO_PROXY, trusts the certificates in
@@ -24,6 +24,9 @@ pub struct Args {
     /// A cluster file: the names of these flags as YAML keys
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Leave the machine the proxy of the last start without this flag, whatever the environment says
+    #[arg(long)]
+    unattended: bool,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -50,7 +53,10 @@ impl Args {
         // What belongs to an existing cluster is compared with what was asked for this time;
         // settings kept by `config` are for new clusters only.
         let asked = self.options.or(file);
-        let start_options = StartOptions::new(&asked.clone().or(kept.clone()))?;
+        let start_options = StartOptions {
+            unattended: self.unattended,
+            ..StartOptions::new(&asked.clone().or(kept.clone()))?
+        };
         let outcome = Box::pin(start(app, &asked, &kept, &start_options, self.dry_run)).await;
         match outcome {
             Ok(outcome) => {
@@ -78,9 +84,14 @@ pub(super) fn said(app: &App, outcome: &Outcome) {
     let took = seconds(app.progress.elapsed());
     match outcome {
         Outcome::WouldDo(text) => crate::print::stdout(text),
-        Outcome::WasRunning => app.progress.info(&format!(
-            "{profile} is running already; nothing was changed"
-        )),
+        Outcome::WasRunning { changed } => {
+            let said = match changed {
+                true => "it has what was changed",
+                false => "nothing was changed",
+            };
+            app.progress
+                .info(&format!("{profile} is running already; {said}"));
+        }
         Outcome::Ready {
             version,
             address,

@@ -52,7 +52,7 @@ table! {
         "check the owner and the free space of the folder; CORACLE_HOME moves it elsewhere";
     LockBusy = "LOCK_BUSY", 11, "Another process holds the lock of this cluster or cache.",
         "wait for it to end, or end it, and run the command again";
-    ContextTaken = "CONTEXT_TAKEN", 11, "The kubeconfig has a context of this name that leads elsewhere.",
+    ContextTaken = "CONTEXT_TAKEN", 11, "The kubeconfig, or the docker command, has a context of this name that leads elsewhere.",
         "choose another name with -p, or remove it: `kubectl config delete-context {profile}`";
     KubeconfigLocked = "KUBECONFIG_LOCKED", 12, "The kubeconfig stayed locked by another program.",
         "if no program is writing it, remove the lock file that is named above";

@@ -16,7 +16,7 @@ pub struct Asleep {
     /// When it has to be awake again by itself.
     #[serde(with = "time::serde::rfc3339::option")]
     pub wake_at: Option<OffsetDateTime>,
-    /// The ports that its Services had.
+    /// The ports that its Services and containers had.
     pub ports: Vec<Wanted>,
 }
 

@@ -77,7 +77,7 @@ pub enum Request {
     },
     /// Save the machine into a folder, and let it go on.
     Capture(PathBuf),
-    /// Tell which ports Services have on the host.
+    /// Tell which ports Services and containers have on the host.
     Published,
     /// Mount what the cluster's record says, and nothing else.
     Mount,
@@ -101,7 +101,7 @@ pub enum Answer {
     Asleep,
     /// The machine is saved, and runs.
     Captured(Captured),
-    /// What came of the ports that Services asked for.
+    /// What came of the ports that were asked for.
     Published(Vec<Published>),
     /// What of it could not be mounted, and why.
     Mounted(Vec<(String, String)>),

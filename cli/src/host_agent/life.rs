@@ -14,10 +14,10 @@
 use super::activity::Activity;
 use super::asleep::{self, Asleep};
 use super::control::{self, Answer, Asked, LaunchFrom, Request};
-use super::ports::Ports;
+use super::ports::{Order, Ports};
 use super::rest::{self, Presence};
-use super::services::{self, Order};
-use super::{Report, Told, asked, clock, detach, errand, folders, guard, keep, log};
+use super::services;
+use super::{Report, Told, asked, clock, containers, detach, errand, folders, guard, keep, log};
 use crate::cluster::{Cluster, hibernate};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -80,8 +80,8 @@ struct HostAgent {
     lead_again: Option<Instant>,
     /// Tells a machine that was saved what time it is; its ports are led into it after that.
     stepping: Option<AbortOnDrop<()>>,
-    /// Follows the Services of a machine that there is, and what it orders.
-    following: Option<AbortOnDrop<Infallible>>,
+    /// Follow the Services and containers of a machine that there is, and what they order.
+    following: Vec<AbortOnDrop<Infallible>>,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
     /// Commands that changed which folders the machine has.
     mounting: mpsc::Sender<folders::Order>,
@@ -185,7 +185,7 @@ async fn begin(settings: &Settings, first: &First) -> Result<Begun> {
         absent_since: Instant::now(),
         lead_again: None,
         stepping: None,
-        following: None,
+        following: Vec::new(),
         orders: mpsc::channel(1),
         mounting,
     };
@@ -235,8 +235,8 @@ impl HostAgent {
                     self.stepping = None;
                     self.lead().await;
                 }
-                Some((wanted, answer_to)) = self.orders.1.recv() => {
-                    let published = self.ports.publish(&wanted).await;
+                Some(Order { source, wanted, answer_to }) = self.orders.1.recv() => {
+                    let published = self.ports.publish(source, wanted).await;
                     if machine_is_there && self.stepping.is_none() {
                         self.lead().await;
                     }
@@ -338,7 +338,7 @@ impl HostAgent {
         if cluster.state().await? == MachineState::Off {
             if let Some(kept) = Asleep::read(&self.dir) {
                 log("goes on for a cluster that sleeps");
-                self.ports.publish(&kept.ports).await;
+                self.ports.publish_all(&kept.ports).await;
                 self.is_asleep(&kept);
             }
             return Ok(());
@@ -372,12 +372,16 @@ impl HostAgent {
     fn follow(&mut self, courtesy: Duration) {
         let orders = self.orders.0.clone();
         let api = self.ports.api();
-        let following = services::follow(self.settings.clone(), courtesy, api, orders);
-        self.following = Some(AbortOnDrop(tokio::spawn(following)));
+        let services = services::follow(self.settings.clone(), courtesy, api, orders.clone());
+        let containers = containers::follow(self.settings.clone(), courtesy, orders);
+        self.following = vec![
+            AbortOnDrop(tokio::spawn(services)),
+            AbortOnDrop(tokio::spawn(containers)),
+        ];
     }
 
     fn machine_is_gone(&mut self) {
-        self.following = None;
+        self.following.clear();
         self.stepping = None;
         self.machine = Machine::Nothing;
         self.learn = None;

@@ -23,6 +23,7 @@ mod activity;
 mod asked;
 mod asleep;
 mod clock;
+mod containers;
 #[cfg_attr(
     not(unix),
     allow(
@@ -52,7 +53,7 @@ pub use asked::{
 pub use control::{LaunchFrom, is_there};
 pub use guard::wait as guard;
 pub use life::{First, serve};
-pub use ports::{Published, Reach};
+pub use ports::{Owner, Published, Reach};
 
 use crate::error::{Error, ErrorId};
 use serde::{Deserialize, Serialize};

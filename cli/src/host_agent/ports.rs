@@ -6,7 +6,7 @@ use super::forward::{Forward, Way};
 use super::log;
 use crate::cluster::{Cluster, Endpoint};
 use crate::error::Result;
-use coracle_protocol::{AGENT_PORT, API_PORT};
+use coracle_protocol::{AGENT_PORT, API_PORT, DOCKER_PORT};
 use coracle_vm::address::{AddressError, holder};
 use coracle_vm::spec::Protocol;
 use coracle_vm::{Driver as _, Exposed, GuestPort};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// What is added to a port that cannot be had, for the first of those that are tried instead: 80 and 443,
 /// which an ordinary user may not open on most hosts, become 8080 and 8443.
@@ -22,16 +22,60 @@ const ELSEWHERE: u16 = 8000;
 /// How many are tried instead.
 const ALTERNATIVES: u16 = 10;
 
-/// A port that a Service asks for.
+/// Who asks for a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owner {
+    /// A Service.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its port, by name where it has one.
+        port: String,
+    },
+    /// A container of the Docker engine, by name.
+    Container(String),
+}
+
+/// Who tells of owners, always of all of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The cluster's Services.
+    Services,
+    /// The Docker engine's containers.
+    Containers,
+}
+
+impl Owner {
+    fn source(&self) -> Source {
+        match self {
+            Self::Service { .. } => Source::Services,
+            Self::Container(_) => Source::Containers,
+        }
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Service {
+                namespace,
+                name,
+                port,
+            } => write!(f, "{namespace}/{name} port {port}"),
+            Self::Container(name) => write!(f, "the container {name}"),
+        }
+    }
+}
+
+/// A port that somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Wanted {
-    /// The Service's namespace.
-    pub namespace: String,
-    /// The Service.
-    pub service: String,
-    /// Its port, by name where it has one.
-    pub port: String,
+    /// Who.
+    pub owner: Owner,
     /// Where the host is to listen.
     pub public: SocketAddr,
     /// Where that leads.
@@ -48,11 +92,14 @@ impl Wanted {
             Ok(asked) => (Some(asked.open.public), asked.problem.clone()),
             Err(problem) => (None, Some(problem)),
         };
+        let port = match &self.owner {
+            Owner::Service { port, .. } => port.clone(),
+            Owner::Container(_) => self.guest.port.to_string(),
+        };
         Published {
-            namespace: self.namespace.clone(),
-            service: self.service.clone(),
+            owner: self.owner.clone(),
             reach: Reach {
-                port: self.port.clone(),
+                port,
                 protocol: self.guest.protocol.as_str().to_owned(),
                 address,
                 problem,
@@ -61,18 +108,16 @@ impl Wanted {
     }
 }
 
-/// What came of a port that a Service asked for.
+/// What came of a port that somebody asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// The Service's namespace.
-    pub namespace: String,
-    /// The Service.
-    pub service: String,
-    /// Where its port is on the host.
+    /// Who.
+    pub owner: Owner,
+    /// Where the port is on the host.
     pub reach: Reach,
 }
 
-/// A port of a Service on the host.
+/// Somebody's port on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Reach {
@@ -87,6 +132,17 @@ pub struct Reach {
     pub problem: Option<String>,
 }
 
+/// Ports to be open from now on, all of a source's.
+#[derive(Debug)]
+pub struct Order {
+    /// Whose.
+    pub source: Source,
+    /// They.
+    pub wanted: Vec<Wanted>,
+    /// Who waits to hear what came of it.
+    pub answer_to: oneshot::Sender<Vec<Published>>,
+}
+
 /// All ports of a cluster that are open.
 #[derive(Debug)]
 pub struct Ports {
@@ -94,7 +150,7 @@ pub struct Ports {
     activity: Arc<Activity>,
     /// Those that every cluster has.
     own: Vec<Open>,
-    /// Those that Services asked for, by where they should be and where they lead.
+    /// Those that somebody asked for, by where they should be and where they lead.
     asked: BTreeMap<Place, Asked>,
     /// What was asked for last, and what came of it.
     wanted: Vec<Wanted>,
@@ -140,20 +196,26 @@ impl Open {
 }
 
 impl Ports {
-    /// Opens those that every cluster has: the Kubernetes API and SSH.
+    /// Opens those that every cluster has: the Kubernetes API, SSH, the Docker API.
     pub fn open(endpoint: Endpoint, activity: Arc<Activity>) -> Result<Self> {
-        let own = crate::cluster::own_ports(&endpoint).map(|(public, port)| {
+        let own = crate::cluster::own_ports(&endpoint);
+        let own = own.into_iter().filter_map(|(public, port)| {
             let guest = GuestPort {
                 protocol: Protocol::Tcp,
                 port,
             };
-            Open::at(public, guest, &activity)
+            match Open::at(public, guest, &activity) {
+                // A cluster is one without Docker's clients too.
+                Err(error) if port == DOCKER_PORT => {
+                    log(&format!("the Docker API is not reached: {error}"));
+                    None
+                }
+                opened => Some(opened),
+            }
         });
         Ok(Self {
             endpoint,
-            own: own
-                .into_iter()
-                .collect::<std::result::Result<_, AddressError>>()?,
+            own: own.collect::<std::result::Result<_, AddressError>>()?,
             activity,
             asked: BTreeMap::new(),
             wanted: Vec::new(),
@@ -169,7 +231,7 @@ impl Ports {
         own.map_or_else(|| watch::channel(None).1, |open| open.way.subscribe())
     }
 
-    /// What Services asked for last.
+    /// What was asked for last.
     pub fn wanted(&self) -> Vec<Wanted> {
         self.wanted.clone()
     }
@@ -227,9 +289,19 @@ impl Ports {
         self.inherited.clear();
     }
 
-    /// Opens the ports that Services ask for, and closes all others but the cluster's own. Where one
-    /// cannot be had another is taken. [`lead`](Self::lead) leads the new ones.
-    pub async fn publish(&mut self, wanted: &[Wanted]) -> Vec<Published> {
+    /// Opens the ports that owners of a kind ask for, and closes all others of that kind. Where one cannot
+    /// be had another is taken. [`lead`](Self::lead) leads the new ones.
+    pub async fn publish(&mut self, source: Source, wanted: Vec<Wanted>) -> Vec<Published> {
+        let mut all = self.wanted.clone();
+        all.retain(|one| one.owner.source() != source);
+        all.extend(wanted);
+        let mut published = self.publish_all(&all).await;
+        published.retain(|one| one.owner.source() == source);
+        published
+    }
+
+    /// Opens all that are asked for, and closes all others but the cluster's own.
+    pub async fn publish_all(&mut self, wanted: &[Wanted]) -> Vec<Published> {
         // Those that are not wanted any more are closed first: somebody else may ask for their places.
         let closed = self.close_all_but(wanted).await;
         let published: Vec<Published> = wanted
@@ -243,8 +315,7 @@ impl Ports {
         self.stale = stale;
         for one in published.iter().filter(|one| !self.published.contains(one)) {
             if let Some(problem) = &one.reach.problem {
-                let (namespace, service, port) = (&one.namespace, &one.service, &one.reach.port);
-                log(&format!("{namespace}/{service} port {port}: {problem}"));
+                log(&format!("{}: {problem}", one.owner));
             }
         }
         self.wanted = wanted.to_vec();
@@ -293,7 +364,7 @@ impl Ports {
         Ok(self.asked.entry(wanted.place()).or_insert(asked))
     }
 
-    /// What came of the ports that Services asked for last.
+    /// What came of the ports that were asked for last.
     pub fn published(&self) -> Vec<Published> {
         self.published.clone()
     }
@@ -349,14 +420,17 @@ mod tests {
             api_port: 26443,
             agent_port: 27443,
             ssh_port: 22222,
+            docker_port: Some(23766),
         }
     }
 
     fn wanted(public: &str, guest: u16) -> Wanted {
         Wanted {
-            namespace: "default".into(),
-            service: "shop".into(),
-            port: "http".into(),
+            owner: Owner::Service {
+                namespace: "default".into(),
+                name: "shop".into(),
+                port: "http".into(),
+            },
             public: public.parse().unwrap(),
             guest: GuestPort {
                 protocol: Protocol::Tcp,
@@ -370,19 +444,38 @@ mod tests {
         let mut ports = Ports::open(endpoint("127.88.77.1"), Activity::new()).unwrap();
         let one = wanted("127.88.77.1:30080", 30080);
         let two = wanted("127.88.77.1:30081", 30081);
-        let published = ports.publish(&[one.clone(), two.clone()]).await;
+        let published = ports.publish_all(&[one.clone(), two.clone()]).await;
         assert!(published.iter().all(|one| one.reach.problem.is_none()));
         assert_eq!(published[1].reach.address, Some(two.public));
         TcpListener::bind(one.public).unwrap_err();
-        ports.publish(std::slice::from_ref(&two)).await;
+        ports.publish_all(std::slice::from_ref(&two)).await;
         TcpListener::bind(one.public).unwrap();
         TcpListener::bind(two.public).unwrap_err();
         // What comes to the place of another one in the same breath gets it.
         let three = wanted("127.88.77.1:30081", 30082);
-        let published = ports.publish(std::slice::from_ref(&three)).await;
+        let published = ports.publish_all(std::slice::from_ref(&three)).await;
         assert_eq!(published[0].reach.problem, None);
         ports.close().await;
         TcpListener::bind(two.public).unwrap();
+    }
+
+    #[tokio::test]
+    async fn containers_and_services_leave_each_others_ports_alone() {
+        let mut ports = Ports::open(endpoint("127.88.77.4"), Activity::new()).unwrap();
+        let service = wanted("127.88.77.4:30080", 30080);
+        let container = Wanted {
+            owner: Owner::Container("web".into()),
+            ..wanted("127.88.77.4:8080", 8080)
+        };
+        ports.publish(Source::Services, vec![service.clone()]).await;
+        let published = ports
+            .publish(Source::Containers, vec![container.clone()])
+            .await;
+        assert_eq!(published.len(), 1);
+        assert_eq!(published[0].reach.address, Some(container.public));
+        ports.publish(Source::Services, Vec::new()).await;
+        TcpListener::bind(service.public).unwrap();
+        TcpListener::bind(container.public).unwrap_err();
     }
 
     #[tokio::test]
@@ -391,7 +484,7 @@ mod tests {
         let mut ports = Ports::open(endpoint("127.88.77.3"), Activity::new()).unwrap();
         let one = wanted("127.88.77.3:30080", 30080);
         let two = wanted("127.88.77.3:38080", 30081);
-        let published = ports.publish(&[one, two.clone()]).await;
+        let published = ports.publish_all(&[one, two.clone()]).await;
         assert_eq!(
             published[0].reach.address,
             Some("127.88.77.3:38081".parse().unwrap())
@@ -407,7 +500,7 @@ mod tests {
         let held = TcpListener::bind("127.88.77.2:30080").unwrap();
         let mut ports = Ports::open(endpoint("127.88.77.2"), Activity::new()).unwrap();
         let one = wanted("127.88.77.2:30080", 30080);
-        let published = ports.publish(std::slice::from_ref(&one)).await;
+        let published = ports.publish_all(std::slice::from_ref(&one)).await;
         let actual = published[0].reach.address.unwrap();
         assert_eq!(actual, "127.88.77.2:38080".parse().unwrap());
         let problem = published[0].reach.problem.clone().unwrap();
@@ -419,7 +512,7 @@ mod tests {
             "{problem}"
         );
         drop(held);
-        let published = ports.publish(std::slice::from_ref(&one)).await;
+        let published = ports.publish_all(std::slice::from_ref(&one)).await;
         assert_eq!(
             (published[0].reach.address, &published[0].reach.problem),
             (Some(one.public), &None)

@@ -104,7 +104,7 @@ async fn run(settings: &Settings, errand: Errand) -> Result<()> {
         }
         Errand::Wake => {
             log("the cluster is woken");
-            errand::run(settings, &["start", "--keep-context=true"]).await
+            errand::run(settings, &["start", "--keep-context=true", "--unattended"]).await
         }
         Errand::Stop => {
             log("the cluster is stopped, as it was scheduled");

@@ -10,7 +10,7 @@
 
 use super::forward::{self, Way};
 use super::log;
-use super::ports::{Published, Wanted};
+use super::ports::{Order, Owner, Source, Wanted};
 use crate::cluster::Cluster;
 use crate::cluster::services::{Key, Known, protocol};
 use crate::error::Result;
@@ -39,9 +39,6 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fr
 const GATHERING: Duration = Duration::from_millis(50);
 /// When ports are tried again that could not be opened.
 const RETRY: Duration = Duration::from_secs(10);
-
-/// Ports to be open from now on, all of them, and who waits to hear what came of it.
-pub type Order = (Vec<Wanted>, oneshot::Sender<Vec<Published>>);
 
 type Services = BTreeMap<Key, Service>;
 
@@ -130,7 +127,12 @@ impl Follower {
     async fn publish(&mut self, services: &Services) -> Result<()> {
         let plan = plan(services, self.address);
         let (sender, published) = oneshot::channel();
-        let sent = self.orders.send((plan.ports, sender)).await;
+        let order = Order {
+            source: Source::Services,
+            wanted: plan.ports,
+            answer_to: sender,
+        };
+        let sent = self.orders.send(order).await;
         let published = match sent {
             Ok(()) => published.await.unwrap_or_default(),
             // The machine is gone, and this with it.
@@ -211,9 +213,11 @@ fn plan(services: &Services, address: IpAddr) -> Plan {
                 continue;
             };
             let wanted = |public| Wanted {
-                namespace: key.0.clone(),
-                service: key.1.clone(),
-                port: port.name.clone().unwrap_or_else(|| port.port.to_string()),
+                owner: Owner::Service {
+                    namespace: key.0.clone(),
+                    name: key.1.clone(),
+                    port: port.name.clone().unwrap_or_else(|| port.port.to_string()),
+                },
                 public,
                 guest: GuestPort {
                     protocol,
@@ -315,7 +319,12 @@ mod tests {
         let ports: Vec<_> = plan
             .ports
             .iter()
-            .map(|one| (one.service.as_str(), one.public.to_string(), one.guest.port))
+            .map(|one| {
+                let Owner::Service { name, .. } = &one.owner else {
+                    panic!("{one:?}");
+                };
+                (name.as_str(), one.public.to_string(), one.guest.port)
+            })
             .collect();
         assert_eq!(
             ports,

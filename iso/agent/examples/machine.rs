@@ -20,7 +20,7 @@ use coracle_protocol::api::{ComponentState, ExecStart, PowerAction};
 use coracle_protocol::client::{AgentClient, AgentCredentials, AgentEndpoint};
 use coracle_protocol::given::Parcel;
 use coracle_protocol::guest::{
-    AgentIdentity, ClusterIdentity, FORMAT, GuestConfig, GuestNetwork, KubernetesConfig,
+    ClusterIdentity, FORMAT, GuestConfig, GuestNetwork, KubernetesConfig, ServerIdentity,
     SshIdentity,
 };
 use coracle_protocol::{AGENT_SERVER_NAME, seed};
@@ -83,7 +83,7 @@ fn write_seed(folder: &Path) -> Outcome<()> {
             gateway: Ipv4Addr::new(10, 0, 2, 2),
             dns: vec![Ipv4Addr::new(10, 0, 2, 3).into()],
         },
-        agent: AgentIdentity {
+        agent: ServerIdentity {
             certificate: agent.0,
             key: agent.1,
             client_ca: agents.pem.clone(),
@@ -97,6 +97,7 @@ fn write_seed(folder: &Path) -> Outcome<()> {
             ],
         },
         host_folders: Vec::new(),
+        docker: None,
         kubernetes: Some(KubernetesConfig {
             version: "v1.37.2".into(),
             service_cidr: "10.96.0.0/12".into(),

@@ -1,6 +1,7 @@
 //! The control API: gRPC over mutual TLS, one file a service.
 
 mod components;
+mod docker;
 mod files;
 mod images;
 mod logs;
@@ -8,17 +9,16 @@ mod machine;
 mod network;
 mod processes;
 mod services;
-mod tls;
-
-pub use tls::{Callers, Identity, IdentityError};
 
 use crate::children::Children;
+use crate::engine::Engine;
 use crate::given::Receiver;
 use crate::host_folders::HostFolders;
 use crate::logs::Logs;
 use crate::power::Power;
 use crate::rekey::Rekey;
 use crate::supervise::Supervisor;
+use crate::tls::{self, Callers, Identity, IdentityError};
 use crate::upkeep::Upkeep;
 use bytes::Bytes;
 use services::Services;
@@ -58,6 +58,8 @@ pub struct Agent {
     pub given: Arc<Receiver>,
     /// Folders of the host that are mounted here.
     pub host_folders: Arc<HostFolders>,
+    /// The Docker API.
+    pub engine: Arc<Engine>,
     /// What looks after disk and certificates.
     pub upkeep: Upkeep,
     /// The connections to this API.

@@ -5,9 +5,10 @@
 //! components come up.
 
 use crate::accounts;
-use crate::api::{self, Agent, Identity};
+use crate::api::{self, Agent};
 use crate::children::Children;
 use crate::disks::{self, Content, Disk};
+use crate::engine::{self, Engine};
 use crate::given::Receiver;
 use crate::host_folders::HostFolders;
 use crate::kernel;
@@ -26,10 +27,11 @@ use crate::sshd;
 use crate::standstill::Standstill;
 use crate::supervise::Supervisor;
 use crate::table::{self, Table};
+use crate::tls::{Callers, Identity, Spoken};
 use crate::upkeep::{Certificates, Upkeep};
 use coracle_protocol::given::Given;
 use coracle_protocol::guest::{GuestConfig, SshIdentity};
-use coracle_protocol::{AGENT_PORT, GUEST_USER, SSH_PORT, seed};
+use coracle_protocol::{AGENT_PORT, DOCKER_PORT, GUEST_USER, SSH_PORT, seed};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::time::ClockId;
 use std::convert::Infallible;
@@ -56,6 +58,8 @@ pub const IDENTITY: &str = "/run/coracle/identity";
 const SIGNER: &str = "/run/coracle/signer/signer.sock";
 /// The kubelet runs the pods that are described here.
 const MANIFESTS: &str = "/etc/kubernetes/manifests";
+/// Whose members may use the Docker API inside.
+const DOCKER_GROUP: &str = "docker";
 const LOGS: &str = "/var/log/coracle";
 /// How long disks may take to appear after their drivers were loaded.
 const DISKS: Duration = Duration::from_secs(10);
@@ -225,7 +229,18 @@ async fn serve(
     let outward = given.environment();
     let supervisor = Supervisor::start(components, &children, &logs, &probe, outward);
     let supervisor = Arc::new(supervisor);
-    let identity = Identity::new(&config.agent)?;
+    let identity = Identity::new(&config.agent, Spoken::Grpc)?;
+    let docker = match &config.docker {
+        Some(identity) => Some(Identity::new(identity, Spoken::Http)?),
+        None => None,
+    };
+    let engine = Engine::new(
+        Arc::clone(&supervisor),
+        Arc::clone(&logs),
+        engine::OWN_SOCKET.into(),
+        config.network.address,
+    );
+    serve_docker(&engine, docker.clone()).await?;
     let certificates = config.kubernetes.as_ref().map(|_| Certificates {
         folder: PKI.into(),
         name: config.hostname.clone(),
@@ -244,14 +259,16 @@ async fn serve(
         power: power::Power::machine(),
         rekey: Rekey {
             identity: identity.clone(),
+            docker: docker.clone(),
             signer,
             pki: PKI.into(),
             standstill: Standstill::default(),
         },
         given: Arc::new(given),
         host_folders,
+        engine,
         upkeep,
-        callers: api::Callers::default(),
+        callers: Callers::default(),
     });
     sshd::listen(
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, SSH_PORT)),
@@ -268,6 +285,22 @@ async fn serve(
     Err(step("the agent's API ended")(
         io::ErrorKind::UnexpectedEof.into(),
     ))
+}
+
+/// The Docker API: inside for everybody whom the group lets in, outside where it has an identity.
+async fn serve_docker(engine: &Arc<Engine>, identity: Option<Identity>) -> Result<(), BootError> {
+    let listen = || step("cannot listen for Docker's clients");
+    let group = accounts::group_id(Path::new("/etc"), DOCKER_GROUP).unwrap_or_default();
+    engine
+        .serve_inside(Path::new(engine::SOCKET), group)
+        .map_err(listen())?;
+    if let Some(identity) = identity {
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DOCKER_PORT));
+        let served = engine.serve_outside(address, identity).await;
+        served.map_err(listen())?;
+    }
+    engine.begin_if_wanted(Path::new(engine::CONTAINERS));
+    Ok(())
 }
 
 /// What the seed disk holds.
@@ -424,7 +457,8 @@ fn render_files(table: &Table, config: &GuestConfig, values: &Values) -> Result<
     let rows = table
         .files
         .iter()
-        .filter(|row| config.kubernetes.is_some() || !row.kubernetes);
+        .filter(|row| config.kubernetes.is_some() || !row.kubernetes)
+        .filter(|row| !(row.once && row.path.exists()));
     for row in rows {
         let template = PathBuf::from(TEMPLATES).join(&row.template);
         let text = fs::read_to_string(&template)

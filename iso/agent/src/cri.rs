@@ -4,16 +4,20 @@
 //! not used are left out, which protobuf allows.
 
 use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic_prost::ProstCodec;
 
 /// Where containerd listens.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
 const LIMIT: Duration = Duration::from_secs(30);
+/// How containerd is told its namespace; CRI has this one anyway.
+const NAMESPACE: &str = "containerd-namespace";
 const RUNNING: i32 = 1;
 
 /// Why a call failed.
@@ -55,12 +59,20 @@ pub struct Image {
     /// Compressed size in bytes.
     #[prost(uint64, tag = "4")]
     pub size: u64,
+    /// The kubelet never collects it.
+    #[prost(bool, tag = "8")]
+    pub pinned: bool,
 }
 
+/// How somebody names an image.
 #[derive(Clone, PartialEq, prost::Message)]
-struct ImageSpec {
+pub struct ImageSpec {
+    /// By its name, or what that was resolved to.
     #[prost(string, tag = "1")]
-    image: String,
+    pub image: String,
+    /// As the pod has it.
+    #[prost(string, tag = "18")]
+    pub user_specified_image: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -93,10 +105,52 @@ struct ListContainersRequest {
     filter: Option<ContainerFilter>,
 }
 
+/// A pod's container.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Container {
+pub struct Container {
+    /// Its id.
     #[prost(string, tag = "1")]
-    id: String,
+    pub id: String,
+    /// Its image, as its pod names it.
+    #[prost(message, optional, tag = "4")]
+    pub image: Option<ImageSpec>,
+    /// With the names of its pod.
+    #[prost(map = "string, string", tag = "8")]
+    pub labels: HashMap<String, String>,
+    /// Digest of its image's configuration.
+    #[prost(string, tag = "10")]
+    pub image_id: String,
+}
+
+/// Of containerd's own API, `containerd/api/services/images/v1/images.proto`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct GetImageRequest {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct DeleteImageRequest {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct GetImageResponse {
+    #[prost(message, optional, tag = "1")]
+    image: Option<NamedImage>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct NamedImage {
+    #[prost(message, optional, tag = "3")]
+    target: Option<Descriptor>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Descriptor {
+    #[prost(string, tag = "2")]
+    digest: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -140,6 +194,9 @@ impl Cri {
         client.ready().await?;
         let mut request = tonic::Request::new(request);
         request.set_timeout(limit);
+        request
+            .metadata_mut()
+            .insert(NAMESPACE, MetadataValue::from_static("k8s.io"));
         let codec = ProstCodec::<Request, Reply>::default();
         let method = PathAndQuery::from_static(method);
         Ok(client.unary(request, method, codec).await?.into_inner())
@@ -158,6 +215,7 @@ impl Cri {
         let request = ImageStatusRequest {
             image: Some(ImageSpec {
                 image: name.to_owned(),
+                ..ImageSpec::default()
             }),
         };
         let reply: ImageStatusResponse = self
@@ -171,13 +229,50 @@ impl Cri {
         let filter = ContainerFilter {
             state: Some(ContainerState { state: RUNNING }),
         };
-        let request = ListContainersRequest {
-            filter: Some(filter),
-        };
+        let running = self.list(Some(filter)).await?;
+        Ok(running.into_iter().map(|one| one.id).collect())
+    }
+
+    /// All containers, also those that have ended.
+    pub async fn containers(&self) -> Result<Vec<Container>, CriError> {
+        self.list(None).await
+    }
+
+    async fn list(&self, filter: Option<ContainerFilter>) -> Result<Vec<Container>, CriError> {
+        let request = ListContainersRequest { filter };
         let reply: ListContainersResponse = self
             .call("/runtime.v1.RuntimeService/ListContainers", request, LIMIT)
             .await?;
-        Ok(reply.containers.into_iter().map(|one| one.id).collect())
+        Ok(reply.containers)
+    }
+
+    /// Removes a name of containerd's; what it stands for goes with the last one.
+    pub async fn forget(&self, name: &str) -> Result<(), CriError> {
+        let request = DeleteImageRequest {
+            name: name.to_owned(),
+        };
+        let method = "/containerd.services.images.v1.Images/Delete";
+        match self.call::<_, Empty>(method, request, LIMIT).await {
+            Err(CriError::Call(status)) if status.code() == tonic::Code::NotFound => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
+    /// Digest of the manifest or index that a name of containerd's stands for; None without such a name.
+    pub async fn target(&self, name: &str) -> Result<Option<String>, CriError> {
+        let request = GetImageRequest {
+            name: name.to_owned(),
+        };
+        let method = "/containerd.services.images.v1.Images/Get";
+        let reply: Result<GetImageResponse, _> = self.call(method, request, LIMIT).await;
+        match reply {
+            Ok(reply) => {
+                let target = reply.image.and_then(|image| image.target);
+                Ok(target.map(|target| target.digest))
+            }
+            Err(CriError::Call(status)) if status.code() == tonic::Code::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends a container: asks it to, and after the grace kills it.

@@ -1,6 +1,7 @@
 //! The way down: pods, control plane, container runtime, disks, power.
 
 use crate::cri::Cri;
+use crate::engine;
 use crate::kernel;
 use crate::logs::Logs;
 use crate::supervise::Supervisor;
@@ -44,8 +45,12 @@ impl Power {
     ) {
         logs.note(&format!("stopping: {}", action.as_str_name()));
         supervisor.stop(0..BEFORE_PODS).await;
-        if let Err(error) = stop_pods(grace).await {
-            logs.note(&format!("pods were not stopped: {error}"));
+        // Outside of a machine of ours these would be somebody else's.
+        if let Self::Machine = self {
+            let ((), pods) = tokio::join!(engine::end_containers(grace), stop_pods(grace));
+            if let Err(error) = pods {
+                logs.note(&format!("pods were not stopped: {error}"));
+            }
         }
         supervisor.stop(BEFORE_PODS..u32::MAX).await;
         logs.note("components are stopped");

@@ -4,13 +4,13 @@
 //! (the API server takes a moment to read its own again, and does so beside what follows), SSH's files,
 //! the signer's key, the agent's own identity. What never leaves the machine stays: see [`crate::pki`].
 
-use crate::api::{Identity, IdentityError};
 use crate::boot::{self, BootError};
 use crate::logs::Logs;
 use crate::pki;
 use crate::signer::{Signer, SignerError};
 use crate::standstill::Standstill;
 use crate::supervise::Supervisor;
+use crate::tls::{Identity, IdentityError};
 use coracle_protocol::guest::GuestConfig;
 use nix::errno::Errno;
 use std::fs::File;
@@ -45,7 +45,7 @@ pub enum RekeyError {
     /// The service account key cannot be used.
     #[error(transparent)]
     Signer(#[from] SignerError),
-    /// The agent's own identity cannot be used.
+    /// The identity of an API cannot be used.
     #[error(transparent)]
     Agent(#[from] IdentityError),
 }
@@ -55,6 +55,8 @@ pub enum RekeyError {
 pub struct Rekey {
     /// The control API's.
     pub identity: Identity,
+    /// The Docker API's; None where there is none.
+    pub docker: Option<Identity>,
     /// None without Kubernetes.
     pub signer: Option<Signer>,
     /// Where certificates are.
@@ -86,6 +88,9 @@ impl Rekey {
         }
         placed?;
         self.identity.replace(&config.agent)?;
+        if let (Some(identity), Some(own)) = (&self.docker, &config.docker) {
+            identity.replace(own)?;
+        }
         logs.note(&format!(
             "took another identity in {} ms",
             begun.elapsed().as_millis()

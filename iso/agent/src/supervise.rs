@@ -9,6 +9,7 @@
 //!                                          over |  v                      v
 //!                                              BACKING_OFF <--------------+--one-shot, 0--> DONE
 //!
+//! WAITING --it is there on demand--> DONE, dormant --somebody needs it--> STARTING
 //! any but WAITING --hold--> DONE, stands still --pause is over--> STARTING anew
 //! ```
 //!
@@ -53,7 +54,7 @@ pub enum RestartError {
     #[error("{0}")]
     Failed(String),
     /// It was started anew, and was not ready in time.
-    #[error("{name} was restarted and is not ready after {limit:?}")]
+    #[error("{name} was started and is not ready after {limit:?}")]
     NotReady {
         /// Which.
         name: String,
@@ -66,6 +67,8 @@ pub enum RestartError {
 }
 
 enum Order {
+    /// To run, where nobody needed it before.
+    Begin,
     Restart(oneshot::Sender<Result<(), String>>),
     /// To stand still until the pause is over, and to begin anew then.
     Hold(Duration, oneshot::Sender<Option<Pid>>),
@@ -84,6 +87,7 @@ struct Handle {
     name: String,
     api: bool,
     outward: bool,
+    on_demand: bool,
     stop_order: u32,
     orders: mpsc::Sender<Order>,
 }
@@ -113,6 +117,7 @@ impl Supervisor {
         let states = components.iter().map(|component| api::Component {
             name: component.row.name.clone(),
             state: ComponentState::Waiting.into(),
+            on_demand: component.row.on_demand,
             ..api::Component::default()
         });
         let table = watch::Sender::new(states.collect());
@@ -133,6 +138,7 @@ impl Supervisor {
                     name: component.row.name.clone(),
                     api: component.row.api,
                     outward: component.row.outward,
+                    on_demand: component.row.on_demand,
                     stop_order: component.row.stop_order,
                     orders,
                 };
@@ -141,6 +147,7 @@ impl Supervisor {
                     component,
                     shared: shared.clone(),
                     orders: receiver,
+                    needed: false,
                 };
                 tokio::spawn(task.run());
                 handle
@@ -172,9 +179,39 @@ impl Supervisor {
             .map_err(RestartError::Failed)
     }
 
-    /// Restarts those that reach outward; returns when each is ready with its new process.
+    /// Returns when one is ready, which is started for it where that is done on demand.
+    pub async fn need(&self, name: &str, limit: Duration) -> Result<(), RestartError> {
+        let row = self.row(name)?;
+        let mut table = self.watch();
+        let is_ready = |table: &Vec<api::Component>| {
+            let mut rows = table.iter();
+            rows.any(|one| one.name == name && one.state() == ComponentState::Ready)
+        };
+        if is_ready(&table.borrow_and_update()) {
+            return Ok(());
+        }
+        let sent = row.orders.send(Order::Begin).await;
+        sent.map_err(|_| RestartError::Stopping)?;
+        match tokio::time::timeout(limit, table.wait_for(is_ready)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(RestartError::Stopping),
+            Err(_) => Err(RestartError::NotReady {
+                name: name.to_owned(),
+                limit,
+            }),
+        }
+    }
+
+    /// Restarts those that reach outward and run; returns when each is ready with its new process.
     pub async fn restart_outward(&self, limit: Duration) -> Result<(), RestartError> {
         for row in self.rows.iter().filter(|row| row.outward) {
+            if row.on_demand {
+                // Nobody waits for it, and whoever needs it does so by itself.
+                if self.pid(&row.name).is_some() {
+                    self.restart(&row.name).await?;
+                }
+                continue;
+            }
             let mut table = self.watch();
             let is = |one: &api::Component| one.name == row.name;
             let pid_of =
@@ -217,6 +254,12 @@ impl Supervisor {
             .collect()
     }
 
+    fn pid(&self, name: &str) -> Option<u32> {
+        let table = self.table.borrow();
+        let one = table.iter().find(|one| one.name == name)?;
+        Some(one.pid).filter(|pid| *pid != 0)
+    }
+
     fn row(&self, name: &str) -> Result<&Handle, RestartError> {
         let row = self.rows.iter().find(|row| row.name == name);
         row.ok_or_else(|| RestartError::Unknown(name.to_owned()))
@@ -251,6 +294,8 @@ struct Task {
     component: Component,
     shared: Shared,
     orders: mpsc::Receiver<Order>,
+    /// Somebody asked for it before it could begin.
+    needed: bool,
 }
 
 /// How one life of a process ended.
@@ -276,9 +321,16 @@ enum Rest {
 
 impl Task {
     async fn run(mut self) {
-        let mut waiting = match self.wait_for_others().await {
-            Ok(restart) => restart,
-            Err(stop) => return self.stopped(stop),
+        let mut begins = self.wait_for_others().await;
+        if self.component.row.on_demand && !self.needed && matches!(begins, Rest::Over) {
+            self.set(ComponentState::Done, 0, "starts when it is needed");
+            begins = self.rest(Duration::MAX).await;
+        }
+        let mut waiting = match begins {
+            Rest::Over => None,
+            Rest::Restart(answer) => Some(answer),
+            Rest::Stop(done) => return self.stopped(done),
+            Rest::Abandoned => return,
         };
         let mut back_off = BACK_OFF.0;
         loop {
@@ -351,6 +403,9 @@ impl Task {
             tokio::select! {
                 () = tokio::time::sleep(time) => return Rest::Over,
                 order = self.orders.recv() => match order {
+                    Some(Order::Begin) if time == Duration::MAX => return Rest::Over,
+                    // It begins again by itself.
+                    Some(Order::Begin) => {}
                     Some(Order::Restart(answer)) => return Rest::Restart(answer),
                     Some(Order::Stop(done)) => return Rest::Stop(done),
                     Some(Order::Hold(pause, held)) => {
@@ -371,9 +426,7 @@ impl Task {
     }
 
     /// Waits until all it comes after are ready. A restart ordered meanwhile starts it at once.
-    async fn wait_for_others(
-        &mut self,
-    ) -> Result<Option<oneshot::Sender<Result<(), String>>>, oneshot::Sender<()>> {
+    async fn wait_for_others(&mut self) -> Rest {
         let after = self.component.row.after.clone();
         let mut table = self.shared.table.subscribe();
         let are_ready = |table: &Vec<api::Component>| {
@@ -385,13 +438,14 @@ impl Task {
         };
         loop {
             tokio::select! {
-                _ = table.wait_for(are_ready) => return Ok(None),
+                _ = table.wait_for(are_ready) => return Rest::Over,
                 order = self.orders.recv() => match order {
-                    Some(Order::Stop(done)) => return Err(done),
-                    Some(Order::Restart(answer)) => return Ok(Some(answer)),
+                    Some(Order::Stop(done)) => return Rest::Stop(done),
+                    Some(Order::Restart(answer)) => return Rest::Restart(answer),
+                    Some(Order::Begin) => self.needed = true,
                     // It does not run, and waits for longer than that.
                     Some(Order::Hold(_, held)) => drop(held.send(None)),
-                    None => return Ok(None),
+                    None => return Rest::Abandoned,
                 }
             }
         }
@@ -459,7 +513,9 @@ impl Task {
                     is_ready = true;
                     self.set(ComponentState::Ready, pid, "");
                 }
-                order = self.orders.recv() => break order,
+                order = self.orders.recv() => if !matches!(order, Some(Order::Begin)) {
+                    break order;
+                },
             }
         };
         if let Some(Order::Hold(pause, held)) = order {
@@ -474,7 +530,7 @@ impl Task {
         match order {
             Some(Order::Restart(answer)) => End::Restart(answer),
             Some(Order::Stop(done)) => End::Stop(done),
-            Some(Order::Hold(..)) | None => End::Stop(oneshot::channel().0),
+            Some(Order::Begin | Order::Hold(..)) | None => End::Stop(oneshot::channel().0),
         }
     }
 

@@ -44,6 +44,9 @@ pub struct FileRow {
     /// Values for this file only.
     #[serde(default)]
     pub values: Values,
+    /// Rendered where it is missing, and people's from then on.
+    #[serde(default)]
+    pub once: bool,
 }
 
 /// A program to supervise.
@@ -71,6 +74,9 @@ pub struct ComponentRow {
     /// It does its work and ends; it is started again only when it failed.
     #[serde(default)]
     pub one_shot: bool,
+    /// Nobody starts it until somebody needs it ([`crate::supervise::Supervisor::need`]); then it stays.
+    #[serde(default)]
+    pub on_demand: bool,
     /// Environment besides PATH.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,

@@ -23,10 +23,11 @@ pub use exec::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 pub use transfer::{ByteReader, LogLines};
 
 use crate::api::{
-    ComponentState, InfoReply, InfoRequest, ListComponentsRequest, PowerAction, PowerRequest,
-    Readiness, RekeyReply, RekeyRequest, RestartComponentRequest, SetClockReply, SetClockRequest,
-    StandStillRequest, SyncRequest, WatchReadinessRequest, components_client::ComponentsClient,
-    machine_client::MachineClient,
+    Component, ComponentState, ContainerPort, ContainerPorts, InfoReply, InfoRequest,
+    ListComponentsRequest, PowerAction, PowerRequest, Readiness, RekeyReply, RekeyRequest,
+    RestartComponentRequest, SetClockReply, SetClockRequest, StandStillRequest, SyncRequest,
+    WatchPortsRequest, WatchReadinessRequest, components_client::ComponentsClient,
+    docker_client::DockerClient, machine_client::MachineClient,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tonic::transport::Channel;
@@ -110,6 +111,15 @@ impl AgentClient {
     pub async fn components(&self) -> Result<Readiness, AgentError> {
         let mut client = ComponentsClient::new(self.channel());
         Ok(client.list(ListComponentsRequest {}).await?.into_inner())
+    }
+
+    /// Follows the ports that the Docker engine's containers publish; see `Docker.WatchPorts`.
+    pub async fn watch_container_ports(&self) -> Result<ContainerPortsWatch, AgentError> {
+        let request = WatchPortsRequest {};
+        let stream = DockerClient::new(self.channel())
+            .watch_ports(request)
+            .await?;
+        Ok(ContainerPortsWatch(stream.into_inner()))
     }
 
     /// Restarts one component; returns when its new process runs.
@@ -233,6 +243,23 @@ pub fn component_is_ready(table: &Readiness, name: &str) -> bool {
     components.any(|one| one.name == name && one.state() == ComponentState::Ready)
 }
 
+/// What containers publish, as it becomes.
+#[derive(Debug)]
+pub struct ContainerPortsWatch(tonic::Streaming<ContainerPorts>);
+
+impl ContainerPortsWatch {
+    /// All ports after the next change, and at first as they are.
+    ///
+    /// # Errors
+    /// The machine is gone.
+    pub async fn next(&mut self) -> Result<Vec<ContainerPort>, AgentError> {
+        match self.0.message().await? {
+            Some(all) => Ok(all.ports),
+            None => Err(AgentError::Protocol("the agent ended a watch")),
+        }
+    }
+}
+
 /// Whether every component of the table is ready, or done as it should be.
 #[must_use]
 pub fn is_ready(table: &Readiness) -> bool {
@@ -240,7 +267,16 @@ pub fn is_ready(table: &Readiness) -> bool {
         && table
             .components
             .iter()
-            .all(|one| matches!(one.state(), ComponentState::Ready | ComponentState::Done))
+            .all(|one| one.on_demand || is_up(one))
+}
+
+/// Whether a component is ready, or done as it should be.
+#[must_use]
+pub fn is_up(component: &Component) -> bool {
+    matches!(
+        component.state(),
+        ComponentState::Ready | ComponentState::Done
+    )
 }
 
 async fn within<T>(

@@ -28,9 +28,12 @@ pub struct GuestConfig {
     /// The first network card's address.
     pub network: GuestNetwork,
     /// Who the agent is, and whom it answers.
-    pub agent: AgentIdentity,
+    pub agent: ServerIdentity,
     /// Who sshd is, and whom it lets in.
     pub ssh: SshIdentity,
+    /// Who the Docker API is, and whom it answers; None for a machine that serves none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker: Option<ServerIdentity>,
     /// None for a machine without Kubernetes.
     pub kubernetes: Option<KubernetesConfig>,
     /// Folders of the host that are mounted before anything starts that may need them.
@@ -55,10 +58,10 @@ pub struct GuestNetwork {
     pub dns: Vec<IpAddr>,
 }
 
-/// Mutual TLS of the control API.
+/// Mutual TLS of an API that the machine serves.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AgentIdentity {
+pub struct ServerIdentity {
     /// Serving certificate, PEM.
     pub certificate: String,
     /// Its private key, PKCS#8 PEM.
@@ -129,4 +132,4 @@ macro_rules! redacted_debug {
         }
     )*};
 }
-redacted_debug!(AgentIdentity, SshIdentity, ClusterIdentity);
+redacted_debug!(ServerIdentity, SshIdentity, ClusterIdentity);

@@ -40,6 +40,8 @@ pub const AGENT_PORT: u16 = 7443;
 pub const API_PORT: u16 = 6443;
 /// TCP port of sshd inside the machine.
 pub const SSH_PORT: u16 = 22;
+/// TCP port of the Docker API inside the machine.
+pub const DOCKER_PORT: u16 = 2376;
 /// The name in the agent's serving certificate.
 pub const AGENT_SERVER_NAME: &str = "agent.coracle.internal";
 /// The ordinary user inside the machine; it may use sudo without a password.

@@ -144,7 +144,7 @@ fn read_part(mut disk: impl Read, wanted: &[u8; 16]) -> Result<Option<Vec<u8>>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::{AgentIdentity, GuestNetwork, SshIdentity};
+    use crate::guest::{GuestNetwork, ServerIdentity, SshIdentity};
 
     fn config() -> GuestConfig {
         GuestConfig {
@@ -157,7 +157,7 @@ mod tests {
                 gateway: [10, 0, 2, 2].into(),
                 dns: vec![[10, 0, 2, 3].into()],
             },
-            agent: AgentIdentity {
+            agent: ServerIdentity {
                 certificate: "c".into(),
                 key: "k".into(),
                 client_ca: "a".into(),
@@ -167,6 +167,7 @@ mod tests {
                 authorized_keys: vec!["a".into()],
             },
             host_folders: Vec::new(),
+            docker: None,
             kubernetes: None,
             written_at_millis: 1,
         }

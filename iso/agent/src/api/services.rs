@@ -2,9 +2,10 @@
 //!
 //! tonic's own router would bring a web framework into the machine for one string comparison.
 
-use super::{Agent, components, files, images, logs, machine, network, processes};
+use super::{Agent, components, docker, files, images, logs, machine, network, processes};
 use crate::host_folders;
 use coracle_protocol::api::components_server::{self, ComponentsServer};
+use coracle_protocol::api::docker_server::{self, DockerServer};
 use coracle_protocol::api::files_server::{self, FilesServer};
 use coracle_protocol::api::images_server::{self, ImagesServer};
 use coracle_protocol::api::logs_server::{self, LogsServer};
@@ -23,6 +24,7 @@ use tonic::codegen::{BoxFuture, Service, http};
 pub(super) struct Services {
     machine: MachineServer<machine::Machine>,
     components: ComponentsServer<components::Components>,
+    docker: DockerServer<docker::Docker>,
     logs: LogsServer<logs::LogFiles>,
     processes: ProcessesServer<processes::Processes>,
     files: FilesServer<files::Files>,
@@ -36,6 +38,7 @@ impl Services {
         Self {
             machine: MachineServer::new(machine::Machine::new(Arc::clone(&agent))),
             components: ComponentsServer::new(components::Components(Arc::clone(&agent))),
+            docker: DockerServer::new(docker::Docker(Arc::clone(&agent))),
             logs: LogsServer::new(logs::LogFiles(Arc::clone(&agent))),
             processes: ProcessesServer::new(processes::Processes(Arc::clone(&agent))),
             files: FilesServer::new(files::Files(Arc::clone(&agent))),
@@ -62,6 +65,7 @@ impl Service<http::Request<Body>> for Services {
         match request.uri().path().split('/').nth(1).unwrap_or_default() {
             machine_server::SERVICE_NAME => self.machine.call(request),
             components_server::SERVICE_NAME => self.components.call(request),
+            docker_server::SERVICE_NAME => self.docker.call(request),
             logs_server::SERVICE_NAME => self.logs.call(request),
             processes_server::SERVICE_NAME => self.processes.call(request),
             files_server::SERVICE_NAME => self.files.call(request),

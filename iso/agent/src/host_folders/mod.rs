@@ -19,8 +19,9 @@ mod listing;
 mod nodes;
 mod pretence;
 
-use crate::api::{Callers, Replies};
+use crate::api::Replies;
 use crate::kernel;
+use crate::tls::Callers;
 use changes::News;
 use coracle_protocol::folders::{
     Folder, FolderSet, Follow, FromGuest, FromHost, Mounted, Refusal, call::Operation, from_guest,

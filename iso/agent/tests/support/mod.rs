@@ -4,8 +4,9 @@
 
 pub mod identity;
 
-use coracle_agent::api::{Agent, Identity, serve};
+use coracle_agent::api::{Agent, serve};
 use coracle_agent::children::Children;
+use coracle_agent::engine::Engine;
 use coracle_agent::given::Receiver;
 use coracle_agent::logs::{LIMIT, Logs};
 use coracle_agent::power::Power;
@@ -13,11 +14,12 @@ use coracle_agent::readiness::Probe;
 use coracle_agent::rekey::Rekey;
 use coracle_agent::supervise::Supervisor;
 use coracle_agent::table::{self, Component};
+use coracle_agent::tls::{Callers, Identity, Spoken};
 use coracle_agent::upkeep::Upkeep;
 use coracle_protocol::AGENT_SERVER_NAME;
 use coracle_protocol::api::PowerAction;
 use coracle_protocol::client::{AgentClient, AgentCredentials, AgentEndpoint};
-use coracle_protocol::guest::{AgentIdentity, GuestNetwork};
+use coracle_protocol::guest::{GuestNetwork, ServerIdentity};
 use identity::{Authority, authority};
 use std::path::Path;
 use std::sync::Arc;
@@ -49,9 +51,9 @@ pub fn components(rows: &str) -> Vec<Component> {
     table::resolve(&table, None, &Default::default()).unwrap()
 }
 
-pub fn server_identity(authority: &Authority) -> AgentIdentity {
+pub fn server_identity(authority: &Authority) -> ServerIdentity {
     let (certificate, key) = authority.issue("agent", "", &[AGENT_SERVER_NAME]).unwrap();
-    AgentIdentity {
+    ServerIdentity {
         certificate,
         key,
         client_ca: authority.pem.clone(),
@@ -93,9 +95,15 @@ impl TestAgent {
         let supervisor = Supervisor::start(components(rows), &children, &logs, &probe, outward);
         let (sender, powered) = mpsc::channel(1);
         let authority = authority("test").unwrap();
-        let identity = Identity::new(&server_identity(&authority)).unwrap();
+        let identity = Identity::new(&server_identity(&authority), Spoken::Grpc).unwrap();
         let supervisor = Arc::new(supervisor);
         let upkeep = Upkeep::start(&children, &logs, &supervisor, None);
+        let engine = Engine::new(
+            Arc::clone(&supervisor),
+            Arc::clone(&logs),
+            folder.path().join("dockerd.sock"),
+            network.address,
+        );
         let agent = Arc::new(Agent {
             image_digest: "sha256:test".into(),
             kubernetes_version: String::new(),
@@ -107,14 +115,16 @@ impl TestAgent {
             power: Power::Told(sender),
             rekey: Rekey {
                 identity: identity.clone(),
+                docker: None,
                 signer: None,
                 pki: folder.path().join("pki"),
                 standstill: coracle_agent::standstill::Standstill::default(),
             },
             given: Arc::new(given),
             host_folders: Arc::default(),
+            engine,
             upkeep,
-            callers: coracle_agent::api::Callers::default(),
+            callers: Callers::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = AgentEndpoint::Tcp(listener.local_addr().unwrap());

@@ -1,6 +1,6 @@
-//! TLS of the control API: who the agent is and whom it answers, replaceable while it runs.
+//! TLS of what the agent serves: who it is and whom it answers, replaceable while it runs.
 
-use coracle_protocol::guest::AgentIdentity;
+use coracle_protocol::guest::ServerIdentity;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -24,9 +24,21 @@ const HANDSHAKE: Duration = Duration::from_secs(20);
 /// Pause when no connection can be taken, for instance because files have run out.
 const EXHAUSTED: Duration = Duration::from_secs(1);
 
-/// The agent's certificate and the authority of its callers. Clones share it.
+/// What is spoken inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spoken {
+    /// gRPC: both ends are ours.
+    Grpc,
+    /// HTTP/1.1, by clients of any age.
+    Http,
+}
+
+/// A server's certificate and the authority of its callers. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Identity(Arc<RwLock<Arc<ServerConfig>>>);
+pub struct Identity {
+    config: Arc<RwLock<Arc<ServerConfig>>>,
+    spoken: Spoken,
+}
 
 /// How many connections are open. Clones count the same ones.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +83,7 @@ impl Drop for Caller {
 
 /// Why an identity cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the agent's {what} cannot be used: {reason}")]
+#[error("a server's {what} cannot be used: {reason}")]
 pub struct IdentityError {
     what: &'static str,
     reason: String,
@@ -79,25 +91,29 @@ pub struct IdentityError {
 
 impl Identity {
     /// From PEM texts.
-    pub fn new(identity: &AgentIdentity) -> Result<Self, IdentityError> {
-        Ok(Self(Arc::new(RwLock::new(Arc::new(config(identity)?)))))
+    pub fn new(identity: &ServerIdentity, spoken: Spoken) -> Result<Self, IdentityError> {
+        let config = Arc::new(config(identity, spoken)?);
+        Ok(Self {
+            config: Arc::new(RwLock::new(config)),
+            spoken,
+        })
     }
 
     /// Takes another identity for the connections to come.
-    pub fn replace(&self, identity: &AgentIdentity) -> Result<(), IdentityError> {
-        let config = Arc::new(config(identity)?);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+    pub fn replace(&self, identity: &ServerIdentity) -> Result<(), IdentityError> {
+        let config = Arc::new(config(identity, self.spoken)?);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
 
     fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(
-            &self.0.read().unwrap_or_else(PoisonError::into_inner),
+            &self.config.read().unwrap_or_else(PoisonError::into_inner),
         ))
     }
 }
 
-fn config(identity: &AgentIdentity) -> Result<ServerConfig, IdentityError> {
+fn config(identity: &ServerIdentity, spoken: Spoken) -> Result<ServerConfig, IdentityError> {
     fn wrong<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> IdentityError {
         move |error| IdentityError {
             what,
@@ -118,19 +134,26 @@ fn config(identity: &AgentIdentity) -> Result<ServerConfig, IdentityError> {
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
             .map_err(wrong("client authority"))?;
+    let versions: &[&rustls::SupportedProtocolVersion] = match spoken {
+        Spoken::Grpc => &[&rustls::version::TLS13],
+        Spoken::Http => &[&rustls::version::TLS13, &rustls::version::TLS12],
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(versions)
         .map_err(wrong("TLS"))?
         .with_client_cert_verifier(callers)
         .with_single_cert(chain, key)
         .map_err(wrong("certificate"))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = match spoken {
+        Spoken::Grpc => vec![b"h2".to_vec()],
+        Spoken::Http => vec![b"http/1.1".to_vec()],
+    };
     Ok(config)
 }
 
 /// Connections whose TLS stands. Handshakes run beside each other, so that a caller that says
 /// nothing holds nobody up.
-pub(super) fn incoming(
+pub(crate) fn incoming(
     listener: TcpListener,
     identity: Identity,
     callers: Callers,
@@ -164,7 +187,7 @@ pub(super) fn incoming(
 }
 
 /// A connection, in the form that tonic takes.
-pub(super) struct Secured {
+pub(crate) struct Secured {
     stream: TlsStream<TcpStream>,
     _caller: Caller,
 }

@@ -1,0 +1,142 @@
+//! From a client of the Docker API to dockerd, request by request.
+//!
+//! What a client and dockerd say to each other passes as it is, also where they go on with something else
+//! than HTTP (attach, exec, a build's session). Only requests about images are looked at. A client
+//! that goes takes its request with it: dockerd sees that as it would without anybody in between.
+
+use super::Engine;
+use super::images::{Asked, Verdict, without_kubelets};
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use tokio::net::UnixStream;
+
+/// Bytes of an answer that this process reads itself.
+const MOST: usize = 64 << 20;
+
+type Answer = Response<BoxBody<Bytes, hyper::Error>>;
+
+impl Engine {
+    /// Serves one connection until its client goes.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) {
+        let service = hyper::service::service_fn(|request| {
+            let engine = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(engine.answer(request).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            // A client may keep a connection for its next request.
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        // Whatever ends it, its client is gone.
+        let _ = connection.await;
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+        if let Err(error) = self.begin().await {
+            let log = "`coracle logs --component dockerd` says more";
+            return refusal(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}; {log}"));
+        }
+        let verdict = match Asked::of(request.method(), request.uri()) {
+            Some(asked) => self.judge(asked).await,
+            None => Ok(Verdict::Pass),
+        };
+        let answered = match verdict {
+            Ok(Verdict::Pass) => self.pass(request).await,
+            Ok(Verdict::PassWithout) => self.pass_without(request).await,
+            Ok(Verdict::Done(report)) => return json(StatusCode::OK, &report),
+            Ok(Verdict::Refused(reason)) => return refusal(StatusCode::CONFLICT, &reason),
+            Err(error) => Err(error),
+        };
+        answered.unwrap_or_else(|error| {
+            let said = format!("dockerd does not answer: {error}");
+            refusal(StatusCode::BAD_GATEWAY, &said)
+        })
+    }
+
+    async fn pass(&self, mut request: Request<Incoming>) -> io::Result<Answer> {
+        let client = hyper::upgrade::on(&mut request);
+        let mut response = self.send(request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let dockerd = hyper::upgrade::on(&mut response);
+            tokio::spawn(async move {
+                let (client, dockerd) = tokio::try_join!(client, dockerd)?;
+                let (mut client, mut dockerd) = (TokioIo::new(client), TokioIo::new(dockerd));
+                // Either may go at any time, and takes the other along.
+                let _ = copy_bidirectional(&mut client, &mut dockerd).await;
+                Ok::<_, hyper::Error>(())
+            });
+        }
+        Ok(response.map(BodyExt::boxed))
+    }
+
+    /// Passes a request whose answer is about images.
+    async fn pass_without(&self, request: Request<Incoming>) -> io::Result<Answer> {
+        let (mut head, body) = self.send(request).await?.into_parts();
+        let mut value = read(body).await?;
+        without_kubelets(&mut value);
+        for gone in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+            head.headers.remove(gone);
+        }
+        let body = Full::new(Bytes::from(value.to_string()));
+        let body = body.map_err(|never| match never {}).boxed();
+        Ok(Response::from_parts(head, body))
+    }
+
+    pub(super) async fn send<B>(&self, request: Request<B>) -> io::Result<Response<Incoming>>
+    where
+        B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+    {
+        let stream = UnixStream::connect(&self.socket).await?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(io::Error::other)?;
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.map_err(io::Error::other)
+    }
+
+    /// Asks dockerd for something of this process' own; status and body.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> io::Result<(StatusCode, Value)> {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header(HOST, "docker");
+        let request = request.body(Empty::<Bytes>::new());
+        let response = self.send(request.map_err(io::Error::other)?).await?;
+        let status = response.status();
+        Ok((status, read(response.into_body()).await?))
+    }
+}
+
+/// The JSON of an answer; null for an empty one.
+async fn read(body: Incoming) -> io::Result<Value> {
+    let body = http_body_util::Limited::new(body, MOST);
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    match body.is_empty() {
+        true => Ok(Value::Null),
+        false => serde_json::from_slice(&body).map_err(io::Error::other),
+    }
+}
+
+/// An error in the form that clients of the Docker API know.
+fn refusal(status: StatusCode, message: &str) -> Answer {
+    json(status, &serde_json::json!({ "message": message }))
+}
+
+fn json(status: StatusCode, value: &Value) -> Answer {
+    let body = Full::new(Bytes::from(value.to_string()));
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed());
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,74 @@
+//! The host's own docker command, led to a cluster's engine as a user would.
+
+use coracle_tests::{Done, Profile, Run};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The engine starts with the first request, and a build runs programs, all of it emulated.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// A cluster's engine as the variables of `docker-env` lead to it.
+pub(super) struct Docker<'a> {
+    pub(super) cluster: Profile<'a>,
+    variables: BTreeMap<String, String>,
+}
+
+impl<'a> Docker<'a> {
+    pub(super) fn of(cluster: Profile<'a>) -> Self {
+        let printed = cluster.command("docker-env --shell none").ok();
+        let variables = printed.stdout.lines().map(|line| {
+            let (name, value) = line.split_once('=').unwrap();
+            (name.to_owned(), value.to_owned())
+        });
+        Self {
+            cluster,
+            variables: variables.collect(),
+        }
+    }
+
+    /// A variable that leads to it.
+    pub(super) fn variable(&self, name: &str) -> &str {
+        &self.variables[name]
+    }
+
+    /// `docker ARGUMENTS`, written as a shell would take them without quotes, to be run.
+    pub(super) fn command(&self, arguments: &str) -> Run {
+        self.with(arguments.split_whitespace())
+    }
+
+    /// The same with arguments as they are.
+    pub(super) fn with<'b>(&self, arguments: impl IntoIterator<Item = &'b str>) -> Run {
+        let docker = self.cluster.coracle.program("docker").limit(LIMIT);
+        let docker = docker.args(arguments);
+        self.variables
+            .iter()
+            .fold(docker, |docker, (name, value)| docker.env(name, value))
+    }
+
+    /// The same, run to a good end.
+    #[track_caller]
+    pub(super) fn ok(&self, arguments: &str) -> Done {
+        self.command(arguments).done().ok()
+    }
+
+    /// What it prints.
+    #[track_caller]
+    pub(super) fn text(&self, arguments: &str) -> String {
+        self.ok(arguments).text().to_owned()
+    }
+
+    /// What `sh -c SCRIPT` prints in a running container.
+    #[track_caller]
+    pub(super) fn inside(&self, container: &str, script: &str) -> String {
+        let done = self.with(["exec", container, "sh", "-c", script]).done();
+        done.ok().text().to_owned()
+    }
+
+    /// Fails; gives what it says.
+    #[track_caller]
+    pub(super) fn refused(&self, arguments: &str) -> String {
+        let done = self.command(arguments).done();
+        assert!(done.code().is_some_and(|code| code != 0), "{done}");
+        done.stderr
+    }
+}

@@ -1,0 +1,97 @@
+//! The host's docker command on a cluster's engine: what it builds pods run, what pods use it leaves, what
+//! containers publish is on this host, and all of it over stops, kills and second clusters.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "test code: a panic is a failed test"
+)]
+
+mod client;
+mod containers;
+mod reach;
+mod store;
+
+use client::Docker;
+use coracle_tests::{Coracle, Profile, Sections};
+
+/// The clusters of a sandbox by name.
+fn cluster<'a>(coracle: &'a Coracle, name: &'a str) -> Profile<'a> {
+    Profile { coracle, name }
+}
+
+/// A cluster of this name, running, and its engine.
+fn engine<'a>(coracle: &'a Coracle, name: &'a str) -> Docker<'a> {
+    let cluster = cluster(coracle, name);
+    cluster.command("start").ok();
+    Docker::of(cluster)
+}
+
+#[test]
+fn what_is_built_runs_and_is_reached() {
+    let mut coracle = Coracle::with_template();
+    let mut test = Sections::new("docker");
+    let docker = test.must("the engine starts with the first request", || {
+        let docker = engine(&coracle, "one");
+        reach::starts_when_it_is_asked(&docker);
+        docker
+    });
+    test.must("what it builds a pod runs, with no copy between", || {
+        store::a_pod_runs_what_was_built(&docker);
+    });
+    test.run("what pods use stays, whoever prunes", || {
+        store::what_pods_use_stays(&docker);
+    });
+    test.run(
+        "published ports are on this host until the container goes",
+        || {
+            reach::ports_are_on_this_host(&docker);
+        },
+    );
+    test.run("only this cluster's certificate lets in", || {
+        reach::others_are_refused(&docker, &engine(&coracle, "two"));
+        coracle.delete("two");
+    });
+    test.run("by ssh it is the same", || reach::by_ssh(&docker));
+    test.run("a context comes, goes with a stop, and comes back", || {
+        reach::a_context_lives_with_its_cluster(&docker);
+    });
+    coracle.delete_all();
+    test.finish();
+}
+
+#[test]
+#[ignore = "many containers one after the other, emulated: ten minutes"]
+fn containers_do_what_containers_do() {
+    let mut coracle = Coracle::with_template();
+    let mut test = Sections::new("containers");
+    let docker = test.must("an image", || {
+        let docker = engine(&coracle, "coracle");
+        store::build(&docker, "web:1", "hello");
+        docker
+    });
+    test.run("an image without users goes, with all of its names", || {
+        store::what_nobody_uses_goes(&docker);
+    });
+    test.run("containers do what containers do", || {
+        containers::live(&docker);
+    });
+    test.run("networks lead and separate", || {
+        containers::networks_lead_and_separate(&docker);
+    });
+    test.run("volumes are shared and last", || {
+        containers::volumes_are_shared(&docker);
+    });
+    test.run(
+        "a killed dockerd comes back, its containers live on",
+        || {
+            containers::outlive_dockerd(&docker);
+        },
+    );
+    test.run("containers that are to run start with the machine", || {
+        containers::start_with_the_machine(&docker);
+    });
+    coracle.delete_all();
+    test.finish();
+}
