@@ -9,14 +9,14 @@ const BASE: &str = "coracle.internal/busybox:1.37";
 /// How long a pod may take.
 const POD: &str = "--timeout=300s";
 
-/// A folder with a web server's Dockerfile and its one page.
-fn site(docker: &Docker<'_>, page: &str) -> PathBuf {
+/// A folder with a web server's Dockerfile and its one page. `step` is a line of that.
+fn site(docker: &Docker<'_>, page: &str, step: &str) -> PathBuf {
     let folder = docker.cluster.coracle.work().join("site");
     std::fs::create_dir_all(&folder).unwrap();
     write(
         folder.join("Dockerfile"),
         format!(
-            "FROM {BASE}\nARG WHO=nobody\nRUN mkdir /www && echo $WHO > /www/who\nCOPY . /www/\n\
+            "FROM {BASE}\n{step}COPY . /www/\n\
              CMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n"
         ),
     );
@@ -26,11 +26,11 @@ fn site(docker: &Docker<'_>, page: &str) -> PathBuf {
     folder
 }
 
-/// Builds it under a name.
+/// Builds a web server under a name. Nothing runs for it.
 pub(super) fn build(docker: &Docker<'_>, name: &str, page: &str) {
-    let folder = site(docker, page);
+    let folder = site(docker, page, "");
     let folder = folder.to_str().unwrap();
-    docker.ok(&format!("build --build-arg WHO=me -t {name} {folder}"));
+    docker.ok(&format!("build -t {name} {folder}"));
 }
 
 fn run_pod(docker: &Docker<'_>, name: &str, image: &str) {
@@ -47,7 +47,10 @@ fn names(docker: &Docker<'_>) -> Vec<String> {
 }
 
 pub(super) fn a_pod_runs_what_was_built(docker: &Docker<'_>) {
-    build(docker, "app:1", "first");
+    let step = "ARG WHO=nobody\nRUN mkdir /www && echo $WHO > /www/who\n";
+    let folder = site(docker, "first", step);
+    let folder = folder.to_str().unwrap();
+    docker.ok(&format!("build --build-arg WHO=me -t app:1 {folder}"));
     let cluster = docker.cluster;
     run_pod(docker, "app", "app:1");
     let page = |path: &str| cluster.kubectl(&format!("exec app -- cat /www/{path}"));

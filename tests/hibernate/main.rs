@@ -31,7 +31,7 @@ fn workloads_live_through_stops() {
     test.must("a stop and a start keep what runs", || {
         workloads::go_on(cluster);
     });
-    test.run("twenty stops keep a volume's sequence", || {
+    test.run_long("twenty stops keep a volume's sequence", || {
         workloads::keep_their_sequence(cluster);
     });
     test.run("a week's sleep is made up for", || {

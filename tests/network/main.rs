@@ -88,7 +88,7 @@ fn machines_have_what_the_host_gives() {
     test.run("files that change are placed again", || {
         files::are_placed_when_they_change(cluster("three"));
     });
-    test.run("a cold boot has all of it before anything runs", || {
+    test.run_long("a cold boot has all of it before anything runs", || {
         files::all_is_there_before_anything_runs(cluster("four"));
     });
     coracle.delete_all();

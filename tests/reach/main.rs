@@ -50,7 +50,7 @@ fn services_are_reached_from_the_host() {
     test.run("a port that is in use is had elsewhere", || {
         shop.goes_elsewhere_when_a_port_is_taken();
     });
-    test.run("a hundred Services leave no listener behind", || {
+    test.run_long("a hundred Services leave no listener behind", || {
         shop.a_hundred_come_and_go();
     });
     test.run("a host agent killed under traffic is back at once", || {

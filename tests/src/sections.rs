@@ -34,6 +34,18 @@ impl Sections {
         self.section(name, section)
     }
 
+    /// As [`Self::run`], for what takes long and is not needed to see that all is well: only with
+    /// `make test-full`, or where it is asked for by name.
+    pub fn run_long<T>(&mut self, name: &str, section: impl FnOnce() -> T) -> Option<T> {
+        let is_named =
+            std::env::var_os("CORACLE_TEST_SECTION").is_some_and(|text| !text.is_empty());
+        if is_named || std::env::var_os("CORACLE_TEST_FULL").is_some() {
+            return self.run(name, section);
+        }
+        eprintln!("{}: {name}: left to `make test-full`", self.journey);
+        None
+    }
+
     fn section<T>(&mut self, name: &str, section: impl FnOnce() -> T) -> Option<T> {
         let begun = Instant::now();
         self.count += 1;
