@@ -16,14 +16,9 @@ mod store;
 use client::Docker;
 use coracle_tests::{Coracle, Profile, Sections};
 
-/// The clusters of a sandbox by name.
-fn cluster<'a>(coracle: &'a Coracle, name: &'a str) -> Profile<'a> {
-    Profile { coracle, name }
-}
-
 /// A cluster of this name, running, and its engine.
 fn engine<'a>(coracle: &'a Coracle, name: &'a str) -> Docker<'a> {
-    let cluster = cluster(coracle, name);
+    let cluster = Profile { coracle, name };
     cluster.command("start").ok();
     Docker::of(cluster)
 }

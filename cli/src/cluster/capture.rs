@@ -76,10 +76,7 @@ pub async fn clone(app: &App, source: &Cluster, keep_context: bool) -> Result<Ou
         return Err(StoreError::Exists { existing }.into());
     }
     kubeconfig::check_name(settings, None)?;
-    let terms = given::Terms {
-        proxy: settings.proxy.clone(),
-        ..given::Terms::of(source.record())
-    };
+    let terms = given::Terms::typed(source.record(), settings);
     let parcel = given::gather(settings, &terms)?;
     {
         let source_name = source.dir().name();

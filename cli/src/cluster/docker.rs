@@ -7,7 +7,7 @@
 //!   +---take----+      +------bring_back: start-----+
 //! ```
 
-use super::{Cluster, ClusterRecord, LOCK_LIMIT, lock, store, update};
+use super::{Cluster, LOCK_LIMIT, lock, store, update};
 use crate::docker::Access;
 use crate::docker::context::{Contexts, Kept, Presence};
 use crate::error::Result;
@@ -45,7 +45,7 @@ pub async fn give(settings: &Settings, cluster: &Cluster, is_used: bool) -> Resu
 pub async fn take(settings: &Settings, cluster: &Cluster) -> Result<bool> {
     let name = cluster.dir().name();
     let lock = lock(settings, name, "coracle docker-context", LOCK_LIMIT).await?;
-    let removed = remove(settings, cluster)?;
+    let removed = remove(settings, &Cluster::find(settings)?)?;
     update(settings, &lock, name, |record| record.docker_context = None)?;
     Ok(removed)
 }
@@ -90,9 +90,9 @@ pub fn forget(settings: &Settings, entry: &Entry) -> Result<()> {
     let Entry::Whole(machine) = entry else {
         return Ok(());
     };
-    match ClusterRecord::decode(&machine.cluster) {
-        Ok(record) if record.docker_context.is_some() => {
-            remove(settings, &Cluster::new(settings, machine.as_ref().clone())?).map(drop)
+    match Cluster::new(settings, machine.as_ref().clone()) {
+        Ok(cluster) if cluster.record().docker_context.is_some() => {
+            remove(settings, &cluster).map(drop)
         }
         _ => Ok(()),
     }

@@ -12,7 +12,7 @@ use super::template::{self, Beginning};
 use super::{Cluster, boot, image, store};
 use crate::commands::App;
 use crate::error::{Context as _, ErrorId, Result};
-use crate::settings::{ProxyVariables, Settings};
+use crate::settings::Settings;
 use coracle_iso::images::Image;
 use coracle_vm::{AnyDriver, Driver as _, MachineLock, MachineName, MachineSpec, Size};
 use std::collections::BTreeMap;
@@ -46,7 +46,6 @@ pub struct Draft {
     rest: Rest,
     /// Whether pods may connect to the host.
     host_access: bool,
-    proxy: ProxyVariables,
     /// Whether its image has an engine: a copy's is as old as its source.
     has_docker: bool,
     mounts: Option<Vec<Mount>>,
@@ -94,7 +93,6 @@ impl Draft {
                 stop_at: None,
             },
             host_access: options.host_access.unwrap_or(false),
-            proxy: settings.proxy.clone(),
             has_docker: true,
             mounts: Some(options.mounts.clone()).filter(|mounts| !mounts.is_empty()),
             beginning,
@@ -120,7 +118,6 @@ impl Draft {
                 ..record.rest
             },
             host_access: record.host_access,
-            proxy: settings.proxy.clone(),
             has_docker: record.endpoint.docker_port.is_some(),
             // What its pods have, its memory says that they have.
             mounts: record.mounts.clone(),
@@ -156,7 +153,7 @@ impl Draft {
             applied_addons: self.addons.clone(),
             rest: self.rest,
             host_access: self.host_access,
-            proxy: self.proxy.clone(),
+            proxy: settings.proxy.clone(),
             mounts: self.mounts.clone(),
             docker_context: None,
             former_kubeconfig: None,

@@ -331,12 +331,14 @@ fn pair(certificate: &Path, key: &Path, credentials: &Credentials) -> Result<()>
     write(key, &credentials.key_pem)
 }
 
-fn make_private_dirs(path: &Path) -> Result<()> {
+/// Makes a folder, and those above it, for its owner alone.
+pub fn make_private_dirs(path: &Path) -> Result<()> {
     atomic::create_private_dirs(path)
         .context(ErrorId::Write, || format!("cannot make {}", path.display()))
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+/// Writes a file for its owner alone, whole or not at all.
+pub fn write(path: &Path, text: &str) -> Result<()> {
     atomic::write(path, text.as_bytes()).context(ErrorId::Write, || {
         format!("cannot write {}", path.display())
     })

@@ -23,7 +23,7 @@ pub mod docker;
 mod draft;
 mod given;
 pub mod hibernate;
-mod identity;
+pub mod identity;
 pub mod image;
 mod kubeconfig;
 pub mod mount;

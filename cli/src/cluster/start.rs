@@ -79,13 +79,9 @@ impl Plan {
 /// What a cluster's machine is given by this start. What was asked for this time was written down before;
 /// what `config` keeps is for new ones.
 fn terms_now(settings: &Settings, cluster: &Cluster, options: &StartOptions) -> Terms {
-    let kept = Terms::of(cluster.record());
     match options.unattended {
-        true => kept,
-        false => Terms {
-            proxy: settings.proxy.clone(),
-            ..kept
-        },
+        true => Terms::of(cluster.record()),
+        false => Terms::typed(cluster.record(), settings),
     }
 }
 

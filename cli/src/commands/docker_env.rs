@@ -5,6 +5,7 @@ use crate::cluster::Cluster;
 use crate::docker::Access;
 use crate::docker::shells::{self, Shell};
 use crate::error::Result;
+use clap::ValueEnum as _;
 
 /// Print the variables by which a shell's docker command uses the cluster's engine
 ///
@@ -27,8 +28,8 @@ impl Args {
             shells::of_environment(settings.shell.as_deref(), settings.is_powershell)
         });
         let mut command = format!("coracle docker-env -p {}", settings.profile);
-        if let Some(shell) = self.shell {
-            command += &format!(" --shell {}", format!("{shell:?}").to_lowercase());
+        if let Some(shell) = self.shell.and_then(|shell| shell.to_possible_value()) {
+            command += &format!(" --shell {}", shell.get_name());
         }
         if self.unset {
             crate::print::stdout(&shell.unset(&(command + " --unset")));

@@ -10,6 +10,7 @@
 //! what has the name and leads elsewhere is not ours.
 
 use super::Access;
+use crate::cluster::identity::{self, make_private_dirs as make, write};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use coracle_vm::store::atomic;
 use serde::{Deserialize, Serialize};
@@ -95,7 +96,7 @@ impl Contexts {
         make(&tls)?;
         for file in ["ca.pem", "cert.pem", "key.pem"] {
             let path = access.certificates.join(file);
-            let text = read(&path)?.unwrap_or_default();
+            let text = identity::read(&path)?;
             write(&tls.join(file), &text)?;
         }
         let meta = json!({
@@ -201,18 +202,6 @@ fn read(path: &Path) -> Result<Option<String>> {
             Err(Error::caused_by(ErrorId::Write, message, &error))
         }
     }
-}
-
-fn make(folder: &Path) -> Result<()> {
-    atomic::create_private_dirs(folder).context(ErrorId::Write, || {
-        format!("cannot make {}", folder.display())
-    })
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    atomic::write(path, text.as_bytes()).context(ErrorId::Write, || {
-        format!("cannot write {}", path.display())
-    })
 }
 
 #[cfg(test)]

@@ -24,17 +24,8 @@ pub enum Shell {
     None,
 }
 
-/// What Docker's clients read, with the values that lead to an engine.
-fn variables(access: &Access) -> [(&'static str, String); 3] {
-    [
-        ("DOCKER_TLS_VERIFY", "1".to_owned()),
-        ("DOCKER_HOST", access.host.clone()),
-        (
-            "DOCKER_CERT_PATH",
-            access.certificates.to_string_lossy().into_owned(),
-        ),
-    ]
-}
+/// What Docker's clients read.
+const VARIABLES: [&str; 3] = ["DOCKER_TLS_VERIFY", "DOCKER_HOST", "DOCKER_CERT_PATH"];
 
 /// The shell of a user, from what the environment says of it: `SHELL`, or on Windows whether PowerShell's
 /// own variable is there.
@@ -57,14 +48,18 @@ impl Shell {
     /// Sets the variables; the last lines are a comment that says how to have it read by the shell.
     /// `command` is what printed them.
     pub fn set(self, access: &Access, command: &str) -> String {
-        let lines = variables(access).map(|(name, value)| self.assignment(name, &value));
-        lines.concat() + &self.hint("have your shell use this cluster's Docker", command)
+        let certificates = access.certificates.to_string_lossy();
+        let values = ["1", &access.host, &certificates];
+        let lines = VARIABLES.iter().zip(values);
+        let lines: String = lines
+            .map(|(name, value)| self.assignment(name, value))
+            .collect();
+        lines + &self.hint("have your shell use this cluster's Docker", command)
     }
 
     /// Takes the variables away again.
     pub fn unset(self, command: &str) -> String {
-        let names = ["DOCKER_TLS_VERIFY", "DOCKER_HOST", "DOCKER_CERT_PATH"];
-        let lines = names.map(|name| self.removal(name));
+        let lines = VARIABLES.map(|name| self.removal(name));
         lines.concat() + &self.hint("have your shell use its former Docker", command)
     }
 

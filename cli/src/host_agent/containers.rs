@@ -5,6 +5,7 @@
 //! agent: ports of containers --watch--> plan --publish--> ports
 //! ```
 
+use super::follow::{self, Pauses, RETRY};
 use super::ports::{Order, Owner, Source, Wanted};
 use crate::cluster::Cluster;
 use crate::error::Result;
@@ -17,14 +18,8 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-/// The pause before a machine is looked at that has no identity of its own yet.
-const SETTLING: Duration = Duration::from_millis(250);
-/// First and longest pause before the agent is asked again after an error.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
-/// When ports are tried again that could not be opened.
-const RETRY: Duration = Duration::from_secs(10);
 /// How long the agent may take until it answers.
 const CONNECTS: Duration = Duration::from_secs(30);
 
@@ -34,19 +29,15 @@ pub async fn follow(
     courtesy: Duration,
     orders: mpsc::Sender<Order>,
 ) -> Infallible {
-    while Cluster::find(&settings).is_ok_and(|cluster| cluster.passing_identity().exists()) {
-        tokio::time::sleep(SETTLING).await;
-    }
-    tokio::time::sleep(courtesy).await;
-    let mut pause = BACK_OFF.0;
+    follow::settled(&settings, courtesy).await;
+    let mut pauses = Pauses::new();
     loop {
-        match watch(&settings, &orders, &mut pause).await {
+        match watch(&settings, &orders, &mut pauses).await {
             // The machine's agent knows of no containers, and never will.
             Ok(()) => std::future::pending().await,
             Err(error) => {
                 tracing::debug!(error = error.message(), "containers are not followed");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(BACK_OFF.1);
+                pauses.pause().await;
             }
         }
     }
@@ -56,7 +47,7 @@ pub async fn follow(
 async fn watch(
     settings: &Settings,
     orders: &mpsc::Sender<Order>,
-    pause: &mut Duration,
+    pauses: &mut Pauses,
 ) -> Result<()> {
     let cluster = Cluster::find(settings)?;
     let address = cluster.endpoint().address;
@@ -74,19 +65,13 @@ async fn watch(
         tokio::select! {
             changed = watch.next() => {
                 ports = changed?;
-                *pause = BACK_OFF.0;
+                pauses.reset();
             }
             () = tokio::time::sleep(RETRY), if is_troubled => {}
         }
-        let (sender, published) = oneshot::channel();
-        let order = Order {
-            source: Source::Containers,
-            wanted: plan(&ports, address),
-            answer_to: sender,
-        };
+        let wanted = plan(&ports, address);
         // What cannot be had is in the log.
-        if orders.send(order).await.is_ok() {
-            let published = published.await.unwrap_or_default();
+        if let Some(published) = follow::publish(orders, Source::Containers, wanted).await {
             is_troubled = published.iter().any(|one| one.reach.problem.is_some());
         }
     }

@@ -36,6 +36,7 @@ mod control;
 mod detach;
 mod errand;
 mod folders;
+mod follow;
 mod forward;
 mod guard;
 mod idle;

@@ -8,6 +8,7 @@
 //!
 //! The address of a load balancer is kept where everybody sees it: in the Service's own status.
 
+use super::follow::{self, Pauses, RETRY};
 use super::forward::{self, Way};
 use super::log;
 use super::ports::{Order, Owner, Source, Wanted};
@@ -24,21 +25,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-/// The pause before a machine is looked at that has no identity of its own yet.
-const SETTLING: Duration = Duration::from_millis(250);
 /// Whoever started the machine comes first.
 pub const COURTESY: Duration = Duration::from_millis(500);
 /// The same on a clone of a template, which has no Services of anybody's yet, and whose first seconds are
 /// dear.
 pub const COURTESY_OF_A_CLONE: Duration = Duration::from_secs(5);
-/// First and longest pause before the API is asked again after an error.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// Services that are changed together are published together.
 const GATHERING: Duration = Duration::from_millis(50);
-/// When ports are tried again that could not be opened.
-const RETRY: Duration = Duration::from_secs(10);
 
 type Services = BTreeMap<Key, Service>;
 
@@ -57,18 +52,14 @@ pub async fn follow(
     mut api: Way,
     orders: mpsc::Sender<Order>,
 ) -> Infallible {
-    while Cluster::find(&settings).is_ok_and(|cluster| cluster.passing_identity().exists()) {
-        tokio::time::sleep(SETTLING).await;
-    }
-    tokio::time::sleep(courtesy).await;
-    let mut pause = BACK_OFF.0;
+    follow::settled(&settings, courtesy).await;
+    let mut pauses = Pauses::new();
     loop {
-        match watch(&settings, &mut api, &orders, &mut pause).await {
+        match watch(&settings, &mut api, &orders, &mut pauses).await {
             Ok(never) => match never {},
             Err(error) => {
                 tracing::debug!(error = error.message(), "Services are not followed");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(BACK_OFF.1);
+                pauses.pause().await;
             }
         }
     }
@@ -78,7 +69,7 @@ async fn watch(
     settings: &Settings,
     way: &mut Way,
     orders: &mpsc::Sender<Order>,
-    pause: &mut Duration,
+    pauses: &mut Pauses,
 ) -> Result<Infallible> {
     let cluster = Cluster::find(settings)?;
     let address = cluster.endpoint().address;
@@ -102,7 +93,7 @@ async fn watch(
         tokio::select! {
             said = events.next() => {
                 if known.take(said)? {
-                    *pause = BACK_OFF.0;
+                    pauses.reset();
                     dirty = true;
                 }
             }
@@ -126,17 +117,9 @@ impl Follower {
     /// Has the ports opened that the Services ask for, and tells the load balancers' addresses.
     async fn publish(&mut self, services: &Services) -> Result<()> {
         let plan = plan(services, self.address);
-        let (sender, published) = oneshot::channel();
-        let order = Order {
-            source: Source::Services,
-            wanted: plan.ports,
-            answer_to: sender,
-        };
-        let sent = self.orders.send(order).await;
-        let published = match sent {
-            Ok(()) => published.await.unwrap_or_default(),
-            // The machine is gone, and this with it.
-            Err(_) => return Ok(()),
+        let published = follow::publish(&self.orders, Source::Services, plan.ports).await;
+        let Some(published) = published else {
+            return Ok(());
         };
         self.troubled = published.iter().any(|one| one.reach.problem.is_some());
         for (key, service) in services {

@@ -5,6 +5,7 @@
 
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -29,6 +30,12 @@ pub enum CriError {
     /// It answered with an error.
     #[error("{}", .0.message())]
     Call(#[from] tonic::Status),
+}
+
+impl From<CriError> for io::Error {
+    fn from(error: CriError) -> Self {
+        Self::other(error)
+    }
 }
 
 /// A connection to containerd.

@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use tokio::net::UnixListener;
 
 /// Mode and owner of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,14 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
     }
+}
+
+/// Listens on a unix socket in a folder of that mode; what an earlier process left there goes. Has to be
+/// called inside the runtime.
+pub fn socket(path: &Path, folder_mode: u32) -> io::Result<UnixListener> {
+    folder(path.parent().unwrap_or(Path::new("/")), folder_mode)?;
+    remove(path)?;
+    UnixListener::bind(path)
 }
 
 /// Makes a folder, and those above it, and sets its mode.

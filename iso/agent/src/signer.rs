@@ -24,7 +24,6 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -146,12 +145,7 @@ impl Signer {
 
     /// Listens on a socket that only root can use, and serves for as long as the process lives.
     pub fn serve(self, socket: &Path) -> io::Result<()> {
-        place::folder(socket.parent().unwrap_or(Path::new("/")), 0o700)?;
-        match std::fs::remove_file(socket) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let incoming = UnixListenerStream::new(UnixListener::bind(socket)?);
+        let incoming = UnixListenerStream::new(place::socket(socket, 0o700)?);
         tokio::spawn(async move {
             let signer = ExternalJwtSignerServer::new(self);
             // It ends with the listener, and that is never dropped.

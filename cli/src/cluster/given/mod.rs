@@ -47,6 +47,14 @@ impl Terms {
             proxy: record.proxy.clone(),
         }
     }
+
+    /// The same for a start that somebody types, with the proxy of their environment.
+    pub fn typed(record: &ClusterRecord, settings: &Settings) -> Self {
+        Self {
+            proxy: settings.proxy.clone(),
+            ..Self::of(record)
+        }
+    }
 }
 
 /// Gathers what the host gives a cluster's machine.

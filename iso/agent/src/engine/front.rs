@@ -5,7 +5,8 @@
 //! that goes takes its request with it: dockerd sees that as it would without anybody in between.
 
 use super::Engine;
-use super::images::{Asked, Verdict, without_kubelets};
+use super::asked::Asked;
+use super::images::{Verdict, without_kubelets};
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
@@ -23,7 +24,8 @@ use tokio::net::UnixStream;
 /// Bytes of an answer that this process reads itself.
 const MOST: usize = 64 << 20;
 
-type Answer = Response<BoxBody<Bytes, hyper::Error>>;
+type AnswerBody = BoxBody<Bytes, hyper::Error>;
+type Answer = Response<AnswerBody>;
 
 impl Engine {
     /// Serves one connection until its client goes.
@@ -90,12 +92,10 @@ impl Engine {
         for gone in [CONTENT_LENGTH, TRANSFER_ENCODING] {
             head.headers.remove(gone);
         }
-        let body = Full::new(Bytes::from(value.to_string()));
-        let body = body.map_err(|never| match never {}).boxed();
-        Ok(Response::from_parts(head, body))
+        Ok(Response::from_parts(head, body_of(&value)))
     }
 
-    pub(super) async fn send<B>(&self, request: Request<B>) -> io::Result<Response<Incoming>>
+    async fn send<B>(&self, request: Request<B>) -> io::Result<Response<Incoming>>
     where
         B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
     {
@@ -106,12 +106,21 @@ impl Engine {
         sender.send_request(request).await.map_err(io::Error::other)
     }
 
-    /// Asks dockerd for something of this process' own; status and body.
-    pub(super) async fn ask(&self, method: Method, path: &str) -> io::Result<(StatusCode, Value)> {
+    /// Sends dockerd a request of this process' own.
+    pub(super) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> io::Result<Response<Incoming>> {
         let request = Request::builder().method(method).uri(path);
         let request = request.header(HOST, "docker");
         let request = request.body(Empty::<Bytes>::new());
-        let response = self.send(request.map_err(io::Error::other)?).await?;
+        self.send(request.map_err(io::Error::other)?).await
+    }
+
+    /// The same; status and body of the answer.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> io::Result<(StatusCode, Value)> {
+        let response = self.request(method, path).await?;
         let status = response.status();
         Ok((status, read(response.into_body()).await?))
     }
@@ -127,14 +136,18 @@ async fn read(body: Incoming) -> io::Result<Value> {
     }
 }
 
+fn body_of(value: &Value) -> AnswerBody {
+    let whole = Full::new(Bytes::from(value.to_string()));
+    whole.map_err(|never| match never {}).boxed()
+}
+
 /// An error in the form that clients of the Docker API know.
 fn refusal(status: StatusCode, message: &str) -> Answer {
     json(status, &serde_json::json!({ "message": message }))
 }
 
 fn json(status: StatusCode, value: &Value) -> Answer {
-    let body = Full::new(Bytes::from(value.to_string()));
-    let mut response = Response::new(body.map_err(|never| match never {}).boxed());
+    let mut response = Response::new(body_of(value));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -11,12 +11,12 @@
 //! dockerd works on the containerd and the namespace that the kubelet has: what it builds a pod runs at once,
 //! and what it removed a pod would miss.
 
+mod asked;
 mod containers;
 mod front;
 mod images;
 mod published;
 
-use crate::cri::Cri;
 use crate::logs::Logs;
 use crate::place;
 use crate::supervise::{RestartError, Supervisor};
@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::StreamExt as _;
 
@@ -84,12 +84,7 @@ impl Engine {
     /// # Errors
     /// There can be no socket at the path.
     pub fn serve_inside(self: &Arc<Self>, path: &Path, group: Option<u32>) -> io::Result<()> {
-        place::folder(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path)?;
+        let listener = place::socket(path, 0o755)?;
         std::os::unix::fs::chown(path, None, group)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
         let engine = Arc::clone(self);
@@ -147,10 +142,6 @@ impl Engine {
             tokio::spawn(Arc::clone(self).follow());
         }
         self.supervisor.need(DOCKERD, BEGINS).await
-    }
-
-    async fn cri(&self) -> Result<Cri, crate::cri::CriError> {
-        Cri::connect().await
     }
 }
 

@@ -9,10 +9,9 @@
 //! leads there.
 
 use super::{BEGINS, DOCKERD, Engine};
-use bytes::Bytes;
 use coracle_protocol::api::{ContainerPort, Transport};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{Method, Request};
+use http_body_util::BodyExt as _;
+use hyper::Method;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -72,11 +71,7 @@ impl Engine {
     async fn watch(&self, relays: &mut Relays) -> io::Result<()> {
         let ready = self.supervisor.need(DOCKERD, BEGINS).await;
         ready.map_err(io::Error::other)?;
-        let request = Request::builder().method(Method::GET).uri(EVENTS);
-        let request = request.header(hyper::header::HOST, "docker");
-        let request = request.body(Empty::<Bytes>::new());
-        let response = self.send(request.map_err(io::Error::other)?).await?;
-        let mut events = response.into_body();
+        let mut events = self.request(Method::GET, EVENTS).await?.into_body();
         let mut is_new = true;
         loop {
             let asking = self.ask(Method::GET, "/containers/json");
