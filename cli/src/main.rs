@@ -15,6 +15,7 @@ mod docker;
 mod error;
 mod exec;
 mod host_agent;
+mod images;
 mod logs;
 mod options;
 mod print;

@@ -92,6 +92,9 @@ options! {
     /// Kubernetes version, such as v1.37.2 or `stable`
     [long, value_name = "VERSION", env = "CORACLE_KUBERNETES_VERSION"]
     kubernetes_version: String,
+    /// A Docker engine alone, without Kubernetes
+    [long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", env = "CORACLE_NO_KUBERNETES"]
+    no_kubernetes: bool,
     /// Number of CPUs of the machine
     [long, value_name = "N", env = "CORACLE_CPUS"]
     cpus: u32,
@@ -152,6 +155,15 @@ options! {
     /// A folder of this host for pods and containers, as HOST:GUEST or HOST:GUEST:ro; may be repeated
     [long, value_name = "HOST:GUEST", visible_alias = "mount-string"]
     mount: Vec<String>,
+    /// A registry without a certificate that anybody trusts, as HOST:PORT; may be repeated
+    [long, value_name = "HOST:PORT", value_delimiter = ',']
+    insecure_registry: Vec<String>,
+    /// A mirror of Docker's registry, as a URL; may be repeated
+    [long, value_name = "URL", value_delimiter = ',']
+    registry_mirror: Vec<String>,
+    /// A setting of the Docker engine, such as debug=true; may be repeated
+    [long, value_name = "KEY=VALUE"]
+    docker_opt: Vec<String>,
     /// What to wait for: all, none, or some of apiserver,node,dns,storage
     [long, value_name = "WHAT", value_delimiter = ',']
     wait: Vec<String>,

@@ -8,8 +8,11 @@
     reason = "test code: a panic is a failed test"
 )]
 
+mod alone;
 mod client;
 mod containers;
+mod folders;
+mod images;
 mod reach;
 mod store;
 
@@ -44,13 +47,38 @@ fn what_is_built_runs_and_is_reached() {
             reach::ports_are_on_this_host(&docker);
         },
     );
+    test.run("folders of this host are the same on both sides", || {
+        folders::are_the_same_on_both_sides(&docker, store::BASE);
+    });
+    test.run("images are built, named and removed without docker", || {
+        images::are_built_and_named_and_go(&docker);
+    });
     test.run("only this cluster's certificate lets in", || {
-        reach::others_are_refused(&docker, &engine(&coracle, "two"));
+        let other = engine(&coracle, "two");
+        reach::others_are_refused(&docker, &other);
+        images::go_to_another_cluster(&docker, &other);
         coracle.delete("two");
     });
     test.run("by ssh it is the same", || reach::by_ssh(&docker));
     test.run("a context comes, goes with a stop, and comes back", || {
         reach::a_context_lives_with_its_cluster(&docker);
+    });
+    coracle.delete_all();
+    test.finish();
+}
+
+#[test]
+fn a_machine_may_be_an_engine_alone() {
+    let mut coracle = Coracle::with_machine();
+    let mut test = Sections::new("alone");
+    test.must("it is made without Kubernetes", || {
+        alone::is_made_once_and_cloned(&coracle);
+    });
+    test.run("several live side by side", || {
+        alone::live_side_by_side(&coracle);
+    });
+    test.run("its containers go on after a stop", || {
+        alone::goes_on_after_a_stop(&coracle);
     });
     coracle.delete_all();
     test.finish();

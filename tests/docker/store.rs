@@ -5,12 +5,12 @@ use coracle_tests::write;
 use std::path::PathBuf;
 
 /// What every test image begins with: it is in the machine.
-const BASE: &str = "coracle.internal/busybox:1.37";
+pub(super) const BASE: &str = "coracle.internal/busybox:1.37";
 /// How long a pod may take.
 const POD: &str = "--timeout=300s";
 
 /// A folder with a web server's Dockerfile and its one page. `step` is a line of that.
-fn site(docker: &Docker<'_>, page: &str, step: &str) -> PathBuf {
+pub(super) fn site(docker: &Docker<'_>, page: &str, step: &str) -> PathBuf {
     let folder = docker.cluster.coracle.work().join("site");
     std::fs::create_dir_all(&folder).unwrap();
     write(
@@ -33,7 +33,7 @@ pub(super) fn build(docker: &Docker<'_>, name: &str, page: &str) {
     docker.ok(&format!("build -t {name} {folder}"));
 }
 
-fn run_pod(docker: &Docker<'_>, name: &str, image: &str) {
+pub(super) fn run_pod(docker: &Docker<'_>, name: &str, image: &str) {
     let cluster = docker.cluster;
     cluster.kubectl(&format!(
         "run {name} --image={image} --image-pull-policy=Never"

@@ -46,8 +46,14 @@ fn pull(cluster: Profile<'_>) -> Done {
 /// containerd asked the proxy, with its password.
 #[track_caller]
 fn asks_the_proxy(cluster: Profile<'_>, proxy: &Server) {
+    asks(proxy, || pull(cluster));
+}
+
+/// A pull asks the proxy, with its password.
+#[track_caller]
+fn asks(proxy: &Server, pull: impl FnOnce() -> Done) {
     let before = proxy.requests().len();
-    let pull = pull(cluster);
+    let pull = pull();
     let requests = proxy.requests().split_off(before);
     let wanted = format!("CONNECT {REGISTRY}:443 ");
     let asked = requests.iter().find(|head| head.starts_with(&wanted));
@@ -137,5 +143,11 @@ pub(super) fn is_used_by_a_clone(cluster: Profile<'_>) {
     start(cluster, "", &proxy);
     asks_the_proxy(cluster, &proxy);
     assert!(was_given(cluster));
+    // dockerd, which nobody has started yet, has it too.
+    let image = format!("{REGISTRY}/some/image:1");
+    asks(&proxy, || {
+        let pull = cluster.command(&format!("image pull {image}"));
+        pull.done().fails(90, "CORACLE_RUNTIME")
+    });
     cluster.coracle.delete(cluster.name);
 }

@@ -40,7 +40,8 @@ pub fn client(server: &str, credentials: ApiCredentials<'_>) -> Result<kube::Cli
     Ok(kube::Client::new(service, config.default_namespace))
 }
 
-fn tls(credentials: ApiCredentials<'_>) -> Result<rustls::ClientConfig> {
+/// TLS with these credentials, and nobody else's.
+pub fn tls(credentials: ApiCredentials<'_>) -> Result<rustls::ClientConfig> {
     let unusable = |reason: String| {
         Error::new(
             ErrorId::MachineBroken,

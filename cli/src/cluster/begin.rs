@@ -115,9 +115,11 @@ impl Run<'_> {
         let (agent, has) =
             boot::agent(settings, &cluster, &identity, self.options.wait_limit).await?;
         self.give(&agent, &has).await?;
-        self.steps.begin(Step::Api).await?;
-        let client = cluster.api()?;
-        ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await?;
+        if cluster.record().spec.has_kubernetes() {
+            self.steps.begin(Step::Api).await?;
+            let client = cluster.api()?;
+            ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await?;
+        }
         Ok(cluster)
     }
 
@@ -144,10 +146,18 @@ impl Run<'_> {
         self.steps.begin(Step::Rekey).await?;
         let deadline = Instant::now() + self.options.wait_limit;
         // Made while the machine wakes up anyway.
-        let client = cluster.own_api()?;
+        let client = match cluster.record().spec.has_kubernetes() {
+            true => Some(cluster.own_api()?),
+            false => None,
+        };
         let (agent, has) =
             template::rekey(&self.app.settings, cluster, self.options.wait_limit).await?;
         self.give(&agent, &has).await?;
-        ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await
+        match client {
+            Some(client) => {
+                ready::rows(&client, ready::API, "", deadline, self.steps.progress()).await
+            }
+            None => Ok(()),
+        }
     }
 }

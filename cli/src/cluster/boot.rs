@@ -137,7 +137,27 @@ pub fn machine_spec(
         create,
         base: None,
     };
-    let layer = image::kubernetes_layer(image, &spec.kubernetes_version)?;
+    let mut disks = vec![disk(
+        DiskRole::Root,
+        image.root(),
+        DiskFormat::Raw,
+        true,
+        None,
+    )];
+    if let Some(version) = spec.kubernetes() {
+        let layer = image::kubernetes_layer(image, version)?;
+        disks.push(disk(DiskRole::Layer, layer, DiskFormat::Raw, true, None));
+    }
+    disks.extend([
+        disk(
+            DiskRole::Data,
+            dir.data_disk(),
+            DiskFormat::Qcow2,
+            false,
+            Some(spec.disk_size),
+        ),
+        disk(DiskRole::Seed, dir.seed_disk(), DiskFormat::Raw, true, None),
+    ]);
     Ok(MachineSpec {
         name: name.clone(),
         id: uuid::Uuid::new_v4(),
@@ -150,18 +170,7 @@ pub fn machine_spec(
             command_line: KERNEL_COMMAND_LINE.into(),
             emulated: image.index().emulated_command_line.clone(),
         },
-        disks: vec![
-            disk(DiskRole::Root, image.root(), DiskFormat::Raw, true, None),
-            disk(DiskRole::Layer, layer, DiskFormat::Raw, true, None),
-            disk(
-                DiskRole::Data,
-                dir.data_disk(),
-                DiskFormat::Qcow2,
-                false,
-                Some(spec.disk_size),
-            ),
-            disk(DiskRole::Seed, dir.seed_disk(), DiskFormat::Raw, true, None),
-        ],
+        disks,
         network: UserNetwork::default(),
         generation_id: uuid::Uuid::new_v4(),
         accelerator: AcceleratorChoice::Auto,
@@ -188,12 +197,16 @@ pub fn settle_ports(settings: &Settings, lock: &MachineLock, cluster: Cluster) -
     Cluster::find(settings)
 }
 
-/// The ports of the host that every cluster has for people, and those of the guest that they lead to.
-pub fn own_ports(endpoint: &Endpoint) -> Vec<(SocketAddr, u16)> {
+/// The ports of the host that a cluster has for people, and those of the guest that they lead to.
+pub fn own_ports(record: &ClusterRecord) -> Vec<(SocketAddr, u16)> {
+    let endpoint = &record.endpoint;
     let ssh = SocketAddr::new(endpoint.address, endpoint.ssh_port);
     let docker = endpoint.docker().map(|docker| (docker, DOCKER_PORT));
-    [(endpoint.api(), API_PORT), (ssh, SSH_PORT)]
+    let has_api = record.spec.has_kubernetes();
+    let api = has_api.then(|| (endpoint.api(), API_PORT));
+    [(ssh, SSH_PORT)]
         .into_iter()
+        .chain(api)
         .chain(docker)
         .collect()
 }
@@ -289,6 +302,19 @@ fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestCo
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
+    let kubernetes = match spec.kubernetes() {
+        None => None,
+        Some(version) => Some(KubernetesConfig {
+            version: version.to_owned(),
+            service_cidr: spec.service_cidr.to_string(),
+            pod_cidr: spec.pod_cidr.to_string(),
+            dns_domain: spec.dns_domain.clone(),
+            dns_address: spec.dns_address(),
+            feature_gates: spec.feature_gates.clone(),
+            extra_args: spec.extra_args.clone(),
+            identity: files.cluster_identity()?,
+        }),
+    };
     Ok(GuestConfig {
         format: FORMAT,
         image_digest: record.image.clone(),
@@ -302,16 +328,7 @@ fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestCo
         agent: files.agent_identity()?,
         ssh: files.ssh_identity()?,
         docker: files.docker_identity()?,
-        kubernetes: Some(KubernetesConfig {
-            version: spec.kubernetes_version.clone(),
-            service_cidr: spec.service_cidr.to_string(),
-            pod_cidr: spec.pod_cidr.to_string(),
-            dns_domain: spec.dns_domain.clone(),
-            dns_address: spec.dns_address(),
-            feature_gates: spec.feature_gates.clone(),
-            extra_args: spec.extra_args.clone(),
-            identity: files.cluster_identity()?,
-        }),
+        kubernetes,
         host_folders: Vec::new(),
         written_at_millis: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
     })

@@ -88,6 +88,13 @@ impl Run<'_> {
     async fn wait(&self, cluster: &Cluster, agent: &AgentClient, deadline: Instant) -> Result<()> {
         let (steps, options) = (self.steps, self.options);
         let progress = steps.progress();
+        if !cluster.record().spec.has_kubernetes() {
+            steps.begin(Step::Engine).await?;
+            if !options.wait.is_empty() {
+                ready::components(agent, deadline, progress).await?;
+            }
+            return Ok(());
+        }
         steps.begin(Step::Api).await?;
         ready::api_server(agent, deadline, progress).await?;
         let client = cluster.api()?;

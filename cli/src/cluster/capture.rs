@@ -75,7 +75,9 @@ pub async fn clone(app: &App, source: &Cluster, keep_context: bool) -> Result<Ou
         let existing = name.clone();
         return Err(StoreError::Exists { existing }.into());
     }
-    kubeconfig::check_name(settings, None)?;
+    if source.record().spec.has_kubernetes() {
+        kubeconfig::check_name(settings, None)?;
+    }
     let terms = given::Terms::typed(source.record(), settings);
     let parcel = given::gather(settings, &terms)?;
     {

@@ -157,6 +157,7 @@ impl Draft {
             mounts: self.mounts.clone(),
             docker_context: None,
             former_kubeconfig: None,
+            was_ready: false,
         };
         let record = coracle_vm::Record::new(
             self.spec.driver,

@@ -18,6 +18,8 @@ const EXTENSION: &str = "coracle.dev/context";
 
 /// The context leads to the cluster.
 const CONFIGURED: &str = "Configured";
+/// There is nothing that a context would lead to.
+const NONE: &str = "None";
 
 fn locate(settings: &Settings) -> Result<Kubeconfig> {
     Ok(Kubeconfig::locate(
@@ -81,6 +83,7 @@ pub async fn write(
     keep_context: bool,
 ) -> Result<bool> {
     let cluster = Cluster::new(settings, store(settings).get(name)?)?;
+    cluster.kubernetes()?;
     let current = if keep_context {
         CurrentContext::Keep
     } else {
@@ -173,6 +176,9 @@ fn leads_to_us(settings: &Settings, kubeconfig: &Kubeconfig, entry: &Entry) -> R
     let Ok(expected) = expected(&cluster) else {
         return Ok(false);
     };
+    if !cluster.record().spec.has_kubernetes() {
+        return Ok(false);
+    }
     Ok(kubeconfig.status(cluster.dir().name().as_str(), &expected)? == Status::Configured)
 }
 
@@ -185,8 +191,11 @@ fn expected(cluster: &Cluster) -> Result<Expected> {
     })
 }
 
-/// Whether the context leads to the cluster: Configured, Misconfigured or Missing.
+/// Whether the context leads to the cluster: Configured, Misconfigured or Missing; None where it has none.
 pub fn status(settings: &Settings, cluster: &Cluster) -> Result<&'static str> {
+    if !cluster.record().spec.has_kubernetes() {
+        return Ok(NONE);
+    }
     let found = locate(settings)?.status(cluster.dir().name().as_str(), &expected(cluster)?)?;
     Ok(match found {
         Status::Configured => CONFIGURED,

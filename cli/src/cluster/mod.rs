@@ -39,6 +39,7 @@ pub mod stop;
 pub mod template;
 pub mod tunnel;
 
+pub use api::{ApiCredentials as TlsCredentials, tls};
 pub use boot::own_ports;
 pub use identity::IdentityFiles;
 pub use kubeconfig::{check as check_kubeconfig, update_context};
@@ -364,7 +365,19 @@ impl Cluster {
         self.client(&self.endpoint().server(), &self.identity_files())
     }
 
+    /// Fails where the machine has no Kubernetes; else gives its version.
+    pub fn kubernetes(&self) -> Result<&str> {
+        self.record.spec.kubernetes().ok_or_else(|| {
+            let name = self.dir.name();
+            Error::new(
+                ErrorId::NoKubernetes,
+                format!("\"{name}\" was made without Kubernetes"),
+            )
+        })
+    }
+
     fn client(&self, server: &str, files: &IdentityFiles) -> Result<kube::Client> {
+        self.kubernetes()?;
         let (authority, certificate, key) = (
             identity::read(&files.cluster_ca())?,
             identity::read(&files.admin())?,

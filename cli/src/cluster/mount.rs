@@ -4,8 +4,9 @@ use super::{Cluster, LOCK_LIMIT, lock, update};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::host_agent;
-use coracle_protocol::MOUNT_ROOTS;
+use crate::settings::Settings;
 use coracle_protocol::folders::Folder;
+use coracle_protocol::{MOUNT_ROOTS, machine_path};
 use coracle_vm::{MachineLock, MachineName, MachineState};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -19,7 +20,7 @@ const COMMAND: &str = "coracle mount";
 pub struct Mount {
     /// Absolute.
     pub host: PathBuf,
-    /// Absolute, below one of [`MOUNT_ROOTS`], without `.` and `..`.
+    /// Absolute, without `.` and `..`: below one of [`MOUNT_ROOTS`], or where the host has its user's home.
     pub guest: String,
     /// Whether the machine may change nothing in it.
     #[serde(default)]
@@ -112,14 +113,36 @@ pub fn all(app: &App) -> Result<Vec<Mount>> {
     Ok(cluster.record().mounts.clone().unwrap_or_default())
 }
 
+/// Mounts the home folder of this host's user where the machine's containers look for it, unless it is there.
+pub async fn bring_home(settings: &Settings) -> Result<()> {
+    let host = settings.user_home.clone();
+    let shown = host.display();
+    let path = host.to_str().filter(|path| path.len() > 1);
+    let unfit = || {
+        let message = format!("{shown} cannot be in the machine at the same place");
+        Error::new(ErrorId::Usage, message)
+    };
+    let path = path.ok_or_else(unfit)?;
+    let guest = match cfg!(windows) {
+        true => machine_path(path).ok_or_else(unfit)?,
+        false => path.trim_end_matches('/').to_owned(),
+    };
+    let wanted = Mount {
+        host: host_folder(&host)?,
+        guest,
+        read_only: false,
+    };
+    add(settings, &wanted).await
+}
+
 /// Mounts one more in the running machine of the current profile. What cannot be mounted is not kept.
-pub async fn add(app: &App, wanted: &Mount) -> Result<()> {
-    let cluster = Cluster::find(&app.settings)?;
+pub async fn add(settings: &Settings, wanted: &Mount) -> Result<()> {
+    let cluster = Cluster::find(settings)?;
     cluster.require_running().await?;
     wanted.fits(cluster.record().mounts.as_deref().unwrap_or_default())?;
     let name = cluster.dir().name();
-    let lock = lock(&app.settings, name, COMMAND, LOCK_LIMIT).await?;
-    update(&app.settings, &lock, name, |record| {
+    let lock = lock(settings, name, COMMAND, LOCK_LIMIT).await?;
+    update(settings, &lock, name, |record| {
         wanted.clone().add_to(record.mounts.get_or_insert_default());
     })?;
     let refused = host_agent::mount(cluster.dir()).await?;
@@ -127,7 +150,7 @@ pub async fn add(app: &App, wanted: &Mount) -> Result<()> {
     let Some((_, why)) = refused.into_iter().find(|(what, _)| *what == id) else {
         return Ok(());
     };
-    forget(app, &lock, name, wanted)?;
+    forget(settings, &lock, name, wanted)?;
     Err(Error::new(ErrorId::Guest, format!("cannot mount {id}")).because(why))
 }
 
@@ -136,7 +159,7 @@ pub async fn remove(app: &App, place: &str) -> Result<Mount> {
     let cluster = Cluster::find(&app.settings)?;
     let name = cluster.dir().name();
     let wanted = guest_path(place);
-    let is_it = |mount: &Mount| Some(&mount.guest) == wanted.as_ref();
+    let is_it = |mount: &Mount| Some(&mount.guest) == wanted.as_ref() || mount.guest == place;
     let mut mounts = cluster.record().mounts.iter().flatten();
     let Some(found) = mounts.find(|mount| is_it(mount)) else {
         return Err(
@@ -145,7 +168,7 @@ pub async fn remove(app: &App, place: &str) -> Result<Mount> {
         );
     };
     let lock = lock(&app.settings, name, COMMAND, LOCK_LIMIT).await?;
-    forget(app, &lock, name, found)?;
+    forget(&app.settings, &lock, name, found)?;
     if cluster.state().await? == MachineState::Running {
         host_agent::mount(cluster.dir()).await?;
     }
@@ -153,8 +176,8 @@ pub async fn remove(app: &App, place: &str) -> Result<Mount> {
 }
 
 /// Takes one out of the cluster's record.
-fn forget(app: &App, lock: &MachineLock, name: &MachineName, gone: &Mount) -> Result<()> {
-    update(&app.settings, lock, name, |record| {
+fn forget(settings: &Settings, lock: &MachineLock, name: &MachineName, gone: &Mount) -> Result<()> {
+    update(settings, lock, name, |record| {
         let mounts = record.mounts.get_or_insert_default();
         mounts.retain(|mount| mount != gone);
     })

@@ -47,6 +47,16 @@ pub struct ClusterRecord {
     pub docker_context: Option<Kept>,
     /// What stood in the kubeconfig before its context; None before that was written.
     pub former_kubeconfig: Option<coracle_kubeconfig::Former>,
+    /// Whether a start ended well that had no kubeconfig to write.
+    #[serde(default)]
+    pub was_ready: bool,
+}
+
+impl ClusterRecord {
+    /// Whether a start of it ever ended well: its context is written last.
+    pub fn was_ready(&self) -> bool {
+        self.was_ready || self.former_kubeconfig.is_some()
+    }
 }
 
 /// When a cluster rests by itself. It may change at any time.

@@ -3,6 +3,7 @@
 mod values;
 
 use super::mount::{self, Mount};
+use crate::docker::daemon::DaemonSettings;
 use crate::error::{Error, ErrorId, Result};
 use crate::options::{Amount, ClusterOptions};
 use coracle_protocol::guest::NODE_PREFIX;
@@ -19,6 +20,8 @@ use values::{extra_args, feature_gates, is_dns_name, kubernetes_version, overlap
 pub const DEFAULT_KUBERNETES_VERSION: &str = "v1.37.2";
 /// The least memory that a control plane, DNS and a pod fit into.
 pub const LEAST_MEMORY_MIB: u64 = 1800;
+/// The least that a Docker engine and a container fit into.
+pub const LEAST_MEMORY_WITHOUT_KUBERNETES_MIB: u64 = 512;
 /// The least disk that images and a small volume fit into.
 pub const LEAST_DISK_MIB: u64 = 2048;
 const DEFAULT_MEMORY_MIB: u64 = 4096;
@@ -40,6 +43,9 @@ pub struct ClusterSpec {
     pub memory: Size,
     /// Largest size of the data disk.
     pub disk_size: Size,
+    /// It is a machine with a Docker engine alone; what else is said of Kubernetes means nothing then.
+    #[serde(default)]
+    pub no_kubernetes: bool,
     /// Upstream's version, such as `v1.37.2`.
     pub kubernetes_version: String,
     /// CIDR of Service addresses.
@@ -83,6 +89,8 @@ pub struct StartOptions {
     pub host_access: Option<bool>,
     /// Folders of the host that its machine is to have beside those that it has.
     pub mounts: Vec<Mount>,
+    /// Settings of its Docker engine beside those that it has.
+    pub daemon: DaemonSettings,
     /// After how long without use the cluster is put to sleep, if that was said; never is `Some(None)`.
     #[allow(clippy::option_option, reason = "not said, never, or after so long")]
     pub auto_stop: Option<Option<Duration>>,
@@ -181,6 +189,15 @@ impl ClusterSpec {
         if options.apiserver_port.is_some_and(|port| port == 0) {
             return Err(usage("apiserver-port", "0", "take a port from 1 to 65535"));
         }
+        let no_kubernetes = options.no_kubernetes.unwrap_or(false);
+        let addons: BTreeSet<String> = options.addons.iter().flatten().cloned().collect();
+        if let Some(addon) = addons.first().filter(|_| no_kubernetes) {
+            return Err(usage(
+                "addons",
+                addon,
+                "leave it out, or leave out --no-kubernetes: add-ons are Kubernetes'",
+            ));
+        }
         let driver = match options.driver.as_deref() {
             None => DriverKind::Qemu,
             Some(name) => name.parse().map_err(Error::from)?,
@@ -194,6 +211,7 @@ impl ClusterSpec {
             disk_size: options
                 .disk_size
                 .map_or(Size::from_mib(DEFAULT_DISK_MIB), |Amount(size)| size),
+            no_kubernetes,
             kubernetes_version: kubernetes_version(options.kubernetes_version.as_deref())?,
             service_cidr: service_cidr.trunc(),
             pod_cidr,
@@ -208,8 +226,26 @@ impl ClusterSpec {
                 Some(text) => duration("cert-expiration", text)?.max(Duration::from_secs(3600)),
             }
             .as_secs(),
-            addons: options.addons.iter().flatten().cloned().collect(),
+            addons,
             embed_certs: options.embed_certs.unwrap_or(false),
+        })
+    }
+
+    /// Whether its machine runs Kubernetes.
+    pub fn has_kubernetes(&self) -> bool {
+        !self.no_kubernetes
+    }
+
+    /// Upstream's version; None without Kubernetes.
+    pub fn kubernetes(&self) -> Option<&str> {
+        self.has_kubernetes().then_some(&*self.kubernetes_version)
+    }
+
+    /// The least memory that its machine may have.
+    pub fn least_memory(&self) -> Size {
+        Size::from_mib(match self.no_kubernetes {
+            true => LEAST_MEMORY_WITHOUT_KUBERNETES_MIB,
+            false => LEAST_MEMORY_MIB,
         })
     }
 
@@ -260,12 +296,21 @@ impl ClusterSpec {
     /// kubeconfig are left out: they can change at any start.
     pub fn as_options(&self) -> ClusterOptions {
         let some_list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
-        ClusterOptions {
+        let machine = ClusterOptions {
             driver: Some(self.driver.to_string()),
-            kubernetes_version: Some(self.kubernetes_version.clone()),
             cpus: Some(self.cpus),
             memory: Some(Amount(self.memory)),
             disk_size: Some(Amount(self.disk_size)),
+            ..ClusterOptions::default()
+        };
+        if self.no_kubernetes {
+            return ClusterOptions {
+                no_kubernetes: Some(true),
+                ..machine
+            };
+        }
+        ClusterOptions {
+            kubernetes_version: Some(self.kubernetes_version.clone()),
             apiserver_port: self.api_port,
             apiserver_names: some_list(&self.api_names),
             apiserver_ips: (!self.api_addresses.is_empty()).then(|| self.api_addresses.clone()),
@@ -289,7 +334,7 @@ impl ClusterSpec {
                     .collect::<Vec<_>>(),
             ),
             cert_expiration: Some(format!("{}s", self.certificate_seconds)),
-            ..ClusterOptions::default()
+            ..machine
         }
     }
 }
@@ -330,6 +375,7 @@ impl StartOptions {
             unattended: false,
             host_access: options.host_access,
             mounts: mount::parse_all(options.mount.as_deref().unwrap_or_default())?,
+            daemon: DaemonSettings::new(options)?,
             auto_stop: options.auto_stop.as_deref().map(auto_stop).transpose()?,
             wait,
             wait_limit: options

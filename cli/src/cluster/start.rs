@@ -14,12 +14,13 @@
 use super::bring_up::{Run, addon_not_found, catalogue};
 use super::draft::{COMMAND, Draft, verify_image};
 use super::given::{self, Terms};
-use super::spec::{ClusterSpec, LEAST_DISK_MIB, LEAST_MEMORY_MIB, StartOptions};
+use super::spec::{ClusterSpec, LEAST_DISK_MIB, StartOptions};
 use super::steps::{Step, Steps};
 use super::template::{self, Beginning};
 use super::{Cluster, boot, docker, hibernate, host_resources, image, kubeconfig, mount, store};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::images::cache;
 use crate::options::ClusterOptions;
 use crate::settings::Settings;
 use coracle_protocol::client::AgentClient;
@@ -39,8 +40,8 @@ const QUICK_LOOK: Duration = Duration::from_secs(5);
 pub enum Outcome {
     /// The cluster is ready.
     Ready {
-        /// Kubernetes' version.
-        version: String,
+        /// Kubernetes' version; None without Kubernetes.
+        version: Option<String>,
         /// The cluster's address.
         address: IpAddr,
         /// Whether kubectl's current context is this cluster.
@@ -63,6 +64,20 @@ enum Plan {
 }
 
 impl Plan {
+    fn spec(&self) -> &ClusterSpec {
+        match self {
+            Self::New(spec, _) => spec,
+            Self::Existing(cluster) => &cluster.record().spec,
+        }
+    }
+
+    fn existing(&self) -> Option<&Cluster> {
+        match self {
+            Self::New(..) => None,
+            Self::Existing(cluster) => Some(cluster),
+        }
+    }
+
     /// What decides what the host gives the machine.
     fn terms(&self, settings: &Settings, options: &StartOptions) -> Terms {
         match self {
@@ -108,9 +123,10 @@ pub async fn start(
             // Some may have been written down just now.
             let cluster = Cluster::find(settings)?;
             let given = give_anew(app, &cluster, &agent, options).await?;
+            options.daemon.give(&agent).await?;
             mount::settle(app, &cluster).await;
             return Ok(Outcome::WasRunning {
-                changed: changed || given,
+                changed: changed || given || !options.daemon.is_empty(),
             });
         }
     }
@@ -125,7 +141,11 @@ pub async fn start(
     template::sweep(settings)?;
     // Another start may have made or changed it while this one waited.
     let plan = self::plan(settings, asked, kept).await?;
-    kubeconfig::check_editable(settings).await?;
+    let has_kubernetes = plan.spec().has_kubernetes();
+    if has_kubernetes {
+        kubeconfig::check_editable(settings).await?;
+        kubeconfig::check_name(settings, plan.existing())?;
+    }
     let (terms, parcel) = match plan.terms(settings, options) {
         same if same == terms => (terms, parcel),
         terms => {
@@ -136,18 +156,15 @@ pub async fn start(
     if let Some(said) = given::said_of_proxy(&parcel) {
         app.progress.info(&said);
     }
-    match &plan {
-        Plan::New(spec, cautions) => {
-            kubeconfig::check_name(settings, None)?;
-            for caution in cautions {
-                app.progress.info(&caution.to_string());
-            }
-            check_driver(app, spec).await?;
+    if let Plan::New(spec, cautions) = &plan {
+        for caution in cautions {
+            app.progress.info(&caution.to_string());
         }
-        Plan::Existing(cluster) => kubeconfig::check_name(settings, Some(cluster))?,
+        check_driver(app, spec).await?;
     }
 
     steps.begin(Step::Image).await?;
+    let is_new = matches!(plan, Plan::New(..));
     let (cluster, beginning, baking) = match plan {
         Plan::Existing(cluster) => {
             let beginning = beginning(app, &cluster).await?;
@@ -185,9 +202,17 @@ pub async fn start(
     }
     drop(baking);
 
-    steps.begin(Step::Kubeconfig).await?;
-    let current =
-        kubeconfig::write(settings, &lock, cluster.dir().name(), options.keep_context).await?;
+    let name = cluster.dir().name();
+    let current = match has_kubernetes {
+        true => {
+            steps.begin(Step::Kubeconfig).await?;
+            kubeconfig::write(settings, &lock, name, options.keep_context).await?
+        }
+        false => {
+            super::update(settings, &lock, name, |record| record.was_ready = true)?;
+            false
+        }
+    };
     steps.finish();
     if let Err(error) = docker::bring_back(settings, &cluster) {
         let said = error.message();
@@ -195,11 +220,37 @@ pub async fn start(
             .warning(&format!("its Docker context is not brought back: {said}"));
     }
     mount::settle(app, &cluster).await;
+    if !options.daemon.is_empty() {
+        options.daemon.give(&cluster.agent().await?).await?;
+    }
+    if is_new {
+        give_kept_images(app, &cluster).await;
+    }
     Ok(Outcome::Ready {
-        version: cluster.record().spec.kubernetes_version.clone(),
+        version: cluster.record().spec.kubernetes().map(str::to_owned),
         address: cluster.endpoint().address,
         current,
     })
+}
+
+/// Gives a new cluster the images that are kept for it.
+async fn give_kept_images(app: &App, cluster: &Cluster) {
+    let give = async {
+        let kept = cache::list(&app.settings)?;
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let agent = cluster.agent().await?;
+        for image in kept {
+            cache::give(&agent, &image).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    if let Err(error) = give.await {
+        let said = error.message();
+        app.progress
+            .warning(&format!("not all images of the cache are loaded: {said}"));
+    }
 }
 
 /// Gives a machine that runs what the host has for it now, where that is something else than it has.
@@ -310,8 +361,7 @@ async fn beginning(app: &App, cluster: &Cluster) -> Result<Beginning> {
 /// Whether a machine of the current profile is there that no start finished with: for
 /// `--delete-on-failure`.
 pub fn made_by_this_start(settings: &Settings) -> bool {
-    // The context is written last, so a cluster without one was never ready.
-    Cluster::find(settings).is_ok_and(|cluster| cluster.record().former_kubeconfig.is_none())
+    Cluster::find(settings).is_ok_and(|cluster| !cluster.record().was_ready())
 }
 
 async fn plan(settings: &Settings, asked: &ClusterOptions, kept: &ClusterOptions) -> Result<Plan> {
@@ -353,7 +403,7 @@ fn check_resources(spec: &ClusterSpec, host: &HostResources) -> Result<Vec<Cauti
         disk: spec.disk_size,
     };
     let minimum = Minimum {
-        memory: Size::from_mib(LEAST_MEMORY_MIB),
+        memory: spec.least_memory(),
         disk: Size::from_mib(LEAST_DISK_MIB),
     };
     Ok(request.check(&minimum, host)?)
@@ -378,25 +428,29 @@ async fn ready_agent(
     options: &StartOptions,
 ) -> Option<AgentClient> {
     let look = async {
-        if cluster.state().await? != MachineState::Running
-            || !kubeconfig::is_written(settings, cluster)?
-        {
+        let is_led_to = match cluster.record().spec.has_kubernetes() {
+            true => {
+                kubeconfig::is_written(settings, cluster)?
+                    && (options.keep_context || kubeconfig::is_current(settings)?)
+            }
+            false => cluster.record().was_ready(),
+        };
+        if cluster.state().await? != MachineState::Running || !is_led_to {
             return Ok::<_, Error>(None);
         }
         let agent = cluster.agent_within(QUICK_LOOK).await?;
-        let is_ready = coracle_protocol::client::is_ready(&agent.components().await?)
-            && (options.keep_context || kubeconfig::is_current(settings)?);
+        let is_ready = coracle_protocol::client::is_ready(&agent.components().await?);
         Ok(is_ready.then_some(agent))
     };
     tokio::time::timeout(QUICK_LOOK, look).await.ok()?.ok()?
 }
 
 fn describe(name: &MachineName, plan: &Plan) -> Result<String> {
-    let (verb, spec) = match plan {
-        Plan::New(spec, _) => ("would make", spec.as_ref()),
-        Plan::Existing(cluster) => ("would start", &cluster.record().spec),
+    let verb = match plan {
+        Plan::New(..) => "would make",
+        Plan::Existing(_) => "would start",
     };
-    let yaml = serde_yaml::to_string(&spec.as_options())
+    let yaml = serde_yaml::to_string(&plan.spec().as_options())
         .context(ErrorId::Internal, || "cannot describe the cluster".into())?;
     Ok(format!("{verb} the cluster {name}:\n{yaml}"))
 }

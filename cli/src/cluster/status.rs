@@ -20,13 +20,15 @@ pub struct ClusterStatus {
     pub name: String,
     /// The machine: Running, Stopped, Asleep, Starting, Paused, Broken, or `Paused: host disk full`.
     pub host: String,
-    /// The kubelet: Running, Starting, Stopped or Unknown.
+    /// The kubelet: Running, Starting, Stopped or Unknown; None without Kubernetes.
     pub kubelet: String,
     /// The API server, likewise.
     #[serde(rename = "APIServer")]
     pub api_server: String,
-    /// The kubeconfig's context: Configured, Misconfigured or Missing.
+    /// The kubeconfig's context: Configured, Misconfigured or Missing; None without Kubernetes.
     pub kubeconfig: String,
+    /// The Docker engine: Running, Starting, Stopped, Unknown, or Idle before the first request.
+    pub docker: String,
     /// The process that holds its ports: Running, Stopped, or Missing where there should be one.
     pub host_agent: String,
     /// When it is stopped by itself, if that is scheduled.
@@ -39,6 +41,8 @@ pub struct ClusterStatus {
 
 const RUNNING: &str = "Running";
 const STOPPED: &str = "Stopped";
+const NONE: &str = "None";
+const IDLE: &str = "Idle";
 const CONFIGURED: &str = "Configured";
 
 impl ClusterStatus {
@@ -51,6 +55,7 @@ impl ClusterStatus {
                 kubelet: "Unknown".into(),
                 api_server: "Unknown".into(),
                 kubeconfig: "Unknown".into(),
+                docker: "Unknown".into(),
                 host_agent: "Unknown".into(),
                 stop_at: None,
                 problems: vec![format!("{reason}; `coracle delete -p {name}` removes it")],
@@ -85,6 +90,10 @@ impl ClusterStatus {
             (_, Some(table)) => word(table, name),
             (_, None) => "Unknown",
         };
+        let of_kubernetes = |name: &str| match cluster.record().spec.has_kubernetes() {
+            true => component(name).into(),
+            false => NONE.into(),
+        };
         Ok(Self {
             name: cluster.dir().name().to_string(),
             host: match &state {
@@ -103,9 +112,10 @@ impl ClusterStatus {
                     "Broken".into()
                 }
             },
-            kubelet: component("kubelet").into(),
-            api_server: component("kube-apiserver").into(),
+            kubelet: of_kubernetes("kubelet"),
+            api_server: of_kubernetes("kube-apiserver"),
             kubeconfig: kubeconfig.into(),
+            docker: component("dockerd").into(),
             host_agent: host_agent.into(),
             stop_at: cluster.record().rest.stop_at.map(|at| at.to_string()),
             problems,
@@ -115,14 +125,22 @@ impl ClusterStatus {
     /// What is not well, added up: 1 the machine, 2 the cluster, 4 the kubeconfig.
     pub fn exit_code(&self) -> u8 {
         let machine = u8::from(self.host != RUNNING);
-        let cluster = u8::from(self.kubelet != RUNNING || self.api_server != RUNNING);
-        let kubeconfig = u8::from(self.kubeconfig != CONFIGURED);
+        let cluster = u8::from(!self.cluster_is_well());
+        let kubeconfig = u8::from(![CONFIGURED, NONE].contains(&&*self.kubeconfig));
         machine + 2 * cluster + 4 * kubeconfig
+    }
+
+    /// Whether all that the machine is for runs: an engine without Kubernetes, or Kubernetes.
+    fn cluster_is_well(&self) -> bool {
+        match (&*self.kubelet, &*self.api_server) {
+            (NONE, NONE) => self.docker == RUNNING,
+            both => both == (RUNNING, RUNNING),
+        }
     }
 
     /// One word for a list.
     pub fn summary(&self) -> String {
-        if self.host == RUNNING && (self.kubelet != RUNNING || self.api_server != RUNNING) {
+        if self.host == RUNNING && !self.cluster_is_well() {
             return "Starting".into();
         }
         self.host.clone()
@@ -136,6 +154,7 @@ impl ClusterStatus {
             kubelet: RUNNING.into(),
             api_server: RUNNING.into(),
             kubeconfig: CONFIGURED.into(),
+            docker: IDLE.into(),
             host_agent: RUNNING.into(),
             stop_at: None,
             problems: Vec::new(),
@@ -162,12 +181,13 @@ async fn components(cluster: &Cluster, problems: &mut Vec<String>) -> Option<Rea
 }
 
 fn word(table: &Readiness, name: &str) -> &'static str {
-    let state = table
-        .components
-        .iter()
-        .find(|one| one.name == name)
-        .map(|one| one.state());
-    match state {
+    let found = table.components.iter().find(|one| one.name == name);
+    match found.map(|one| one.state()) {
+        Some(ComponentState::Waiting | ComponentState::Done)
+            if found.is_some_and(|one| one.on_demand) =>
+        {
+            IDLE
+        }
         Some(ComponentState::Ready) => RUNNING,
         Some(ComponentState::Waiting | ComponentState::Starting | ComponentState::BackingOff) => {
             "Starting"
@@ -198,6 +218,17 @@ mod tests {
             }
             .exit_code(),
             7
+        );
+        let engine = |docker: &str| ClusterStatus {
+            kubelet: NONE.into(),
+            api_server: NONE.into(),
+            kubeconfig: NONE.into(),
+            docker: docker.into(),
+            ..well.clone()
+        };
+        assert_eq!(
+            (engine(RUNNING).exit_code(), engine(STOPPED).exit_code()),
+            (0, 2)
         );
         let starting = ClusterStatus {
             api_server: "Starting".into(),

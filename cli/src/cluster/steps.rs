@@ -44,6 +44,7 @@ steps! {
     Addons = "addons", "Applying DNS and storage";
     Node = "node", "Waiting for the node";
     Ready = "ready", "Waiting for DNS and storage";
+    Engine = "engine", "Starting the Docker engine";
     Template = "template", "Freezing it as a template";
     Rekey = "rekey", "Giving it an identity of its own";
     Kubeconfig = "kubeconfig", "Writing the kubeconfig";

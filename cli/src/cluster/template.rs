@@ -61,6 +61,17 @@ pub async fn facts(
     catalogue: &Catalogue,
 ) -> Result<BTreeMap<String, String>> {
     let mut facts = driver.fingerprint(machine).await?;
+    let mut fact = |name: &str, value: String| facts.insert(name.to_owned(), value);
+    fact("program", env!("CARGO_PKG_VERSION").to_owned());
+    fact("image", image.to_owned());
+    // Kernel and initial file system are the image's, wherever that is kept.
+    if let Boot::DirectKernel { command_line, .. } = &machine.boot {
+        fact("kernel command line", command_line.clone());
+    }
+    let Some(version) = spec.kubernetes() else {
+        fact("kubernetes", "none".to_owned());
+        return Ok(facts);
+    };
     let addons = catalogue.default_addons().map(|addon| addon.name.as_str());
     let addons = catalogue
         .in_order(addons.chain(spec.addons.iter().map(String::as_str)))
@@ -68,20 +79,13 @@ pub async fn facts(
     let addons = addons
         .iter()
         .map(|addon| format!("{} {}", addon.name, addon.version));
-    let mut fact = |name: &str, value: String| facts.insert(name.to_owned(), value);
-    fact("program", env!("CARGO_PKG_VERSION").to_owned());
-    fact("image", image.to_owned());
-    fact("kubernetes", spec.kubernetes_version.clone());
+    fact("kubernetes", version.to_owned());
     fact("services", spec.service_cidr.to_string());
     fact("pods", spec.pod_cidr.to_string());
     fact("domain", spec.dns_domain.clone());
     fact("feature gates", format!("{:?}", spec.feature_gates));
     fact("flags", format!("{:?}", spec.extra_args));
     fact("add-ons", addons.collect::<Vec<_>>().join(", "));
-    // Kernel and initial file system are the image's, wherever that is kept.
-    if let Boot::DirectKernel { command_line, .. } = &machine.boot {
-        fact("kernel command line", command_line.clone());
-    }
     Ok(facts)
 }
 
@@ -160,7 +164,9 @@ pub async fn bake(
     facts: BTreeMap<String, String>,
 ) -> Result<Template> {
     agent.sync(SYNC_LIMIT).await?;
-    if let Err(error) = agent.stand_still().await {
+    // An engine alone is what its clones are for.
+    let stands_still = cluster.record().spec.has_kubernetes();
+    if stands_still && let Err(error) = agent.stand_still().await {
         // Clones are a little slower then; an older image's agent does not know of it.
         tracing::debug!(%error, "all of it goes on while it is copied");
     }

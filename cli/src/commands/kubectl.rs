@@ -1,6 +1,7 @@
 //! `coracle kubectl`, and this program under the name `kubectl`.
 
 use super::App;
+use crate::cluster::spec::DEFAULT_KUBERNETES_VERSION;
 use crate::cluster::{self, Cluster};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::{GlobalOptions, Settings};
@@ -25,8 +26,7 @@ pub struct Args {
 impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
         let cluster = Cluster::find(&app.settings)?;
-        let version = cluster.record().spec.kubernetes_version.clone();
-        let mut command = Command::new(program(&app.settings, &version)?);
+        let mut command = Command::new(program(&app.settings, cluster.kubernetes()?)?);
         command
             .arg("--context")
             .arg(app.settings.profile.as_str())
@@ -50,10 +50,9 @@ pub fn as_kubectl() -> Option<ExitCode> {
         false,
     )
     .and_then(|settings| {
-        let version = Cluster::find(&settings).map_or_else(
-            |_| cluster::spec::DEFAULT_KUBERNETES_VERSION.to_owned(),
-            |cluster| cluster.record().spec.kubernetes_version.clone(),
-        );
+        let cluster = Cluster::find(&settings).ok();
+        let version = cluster.and_then(|found| found.kubernetes().map(str::to_owned).ok());
+        let version = version.unwrap_or_else(|| DEFAULT_KUBERNETES_VERSION.to_owned());
         let mut command = Command::new(program(&settings, &version)?);
         command.args(arguments);
         crate::exec::become_program(command)

@@ -49,7 +49,7 @@ async fn row(app: &App, cluster: &crate::cluster::Found) -> Result<Row> {
             .map(|cluster| cluster.endpoint().address.to_string())
             .unwrap_or_default(),
         version: known
-            .map(|cluster| cluster.record().spec.kubernetes_version.clone())
+            .map(|cluster| cluster.record().spec.kubernetes().unwrap_or("-").to_owned())
             .unwrap_or_default(),
         status: status.summary(),
         name: status.name,

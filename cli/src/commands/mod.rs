@@ -1,6 +1,7 @@
 //! The subcommands, one file each; the doc comment of its `Args` is its help.
 
 mod autostart;
+mod cache;
 mod clone;
 mod completion;
 mod config;
@@ -106,10 +107,12 @@ commands! {
     Service(service::Args),
     Tunnel(tunnel::Args),
     Kubectl(kubectl::Args),
+    #[command(visible_alias = "env")]
     DockerEnv(docker_env::Args),
     DockerContext(docker_context::Args),
     Logs(logs::Args),
     Image(image::Args),
+    Cache(cache::Args),
     Template(template::Args),
     Autostart(autostart::Args),
     Config(config::Args),
@@ -168,6 +171,7 @@ impl Command {
             | Self::Image(_)
             | Self::Clone(_) => true,
             Self::Snapshot(args) => args.needs_the_machine(),
+            Self::Cache(args) => args.needs_the_machine(),
             _ => false,
         }
     }

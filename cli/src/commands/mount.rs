@@ -36,7 +36,7 @@ impl Args {
         } else if let Some(folder) = &self.folder {
             let mut wanted = Mount::parse(folder)?;
             wanted.read_only |= self.read_only;
-            mount::add(app, &wanted).await?;
+            mount::add(&app.settings, &wanted).await?;
             app.progress.info(&format!("{wanted} is mounted"));
         } else {
             list(app, self.output)?;

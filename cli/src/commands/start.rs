@@ -97,8 +97,12 @@ pub(super) fn said(app: &App, outcome: &Outcome) {
             address,
             current,
         } => {
+            let what = match version {
+                Some(version) => format!("Kubernetes {version}"),
+                None => "a Docker engine".to_owned(),
+            };
             app.progress.info(&format!(
-                "{profile} is ready after {took}: Kubernetes {version} at {address}"
+                "{profile} is ready after {took}: {what} at {address}"
             ));
             if matches!(app.progress.style(), Style::Json) {
                 return;
@@ -108,7 +112,9 @@ pub(super) fn said(app: &App, outcome: &Outcome) {
             } else {
                 format!(" -p {profile}")
             };
-            if *current {
+            if version.is_none() {
+                app.progress.info(&format!("docker acts on it after: coracle docker-context{flag} (or in this shell: eval \"$(coracle docker-env{flag})\")"));
+            } else if *current {
                 app.progress.info(&format!("kubectl now acts on it: kubectl get nodes (or: coracle kubectl{flag} -- get nodes)"));
             } else {
                 app.progress.info(&format!(

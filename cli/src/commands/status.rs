@@ -38,12 +38,13 @@ fn fields(status: &ClusterStatus) -> Result<serde_json::Value> {
 
 fn text(status: &ClusterStatus) -> String {
     let mut text = format!(
-        "{}\ntype: Control Plane\nhost: {}\nkubelet: {}\napiserver: {}\nkubeconfig: {}\nhostagent: {}\n",
+        "{}\ntype: Control Plane\nhost: {}\nkubelet: {}\napiserver: {}\nkubeconfig: {}\ndocker: {}\nhostagent: {}\n",
         status.name,
         status.host,
         status.kubelet,
         status.api_server,
         status.kubeconfig,
+        status.docker,
         status.host_agent
     );
     if let Some(at) = &status.stop_at {

@@ -56,13 +56,13 @@ impl Args {
                 versions.coracle_version, versions.default_kubernetes_version
             );
             if let Some(cluster) = &versions.cluster {
+                let kubernetes = match cluster.kubernetes.as_str() {
+                    "" => "no Kubernetes".to_owned(),
+                    version => format!("Kubernetes {version}"),
+                };
                 text.push_str(&format!(
-                    "cluster {}: Kubernetes {}, Linux {}, agent v{}, image {}\n",
-                    app.settings.profile,
-                    cluster.kubernetes,
-                    cluster.kernel,
-                    cluster.agent,
-                    cluster.image
+                    "cluster {}: {kubernetes}, Linux {}, agent v{}, image {}\n",
+                    app.settings.profile, cluster.kernel, cluster.agent, cluster.image
                 ));
             }
             text

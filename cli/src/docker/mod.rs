@@ -3,10 +3,17 @@
 //! ```text
 //! Cluster --Access::of--> Access --shells--> variables, as the shell that reads them writes them
 //!                                --context-> a context of the docker command, in ~/.docker
+//!         --Engine::of--> api: requests of this program's own, such as a build
 //! ```
 
+pub mod api;
+pub mod build;
 pub mod context;
+pub mod daemon;
+mod ignore;
+pub mod registry;
 pub mod shells;
+mod trace;
 
 use crate::cluster::Cluster;
 use crate::error::{Error, ErrorId, Result};

@@ -124,8 +124,12 @@ table! {
     GuestNotFound = "GUEST_NOT_FOUND", 85, "There is no such file, component or image.", "";
     Runtime = "RUNTIME", 90, "The container runtime refused.",
         "`coracle logs -p {profile} --component containerd` shows why";
+    ImageInUse = "IMAGE_IN_USE", 91, "A pod or a container uses the image.",
+        "remove what uses it first: `coracle kubectl -p {profile} -- get pods -A` and `docker ps -a` show it";
     ControlPlaneTimeout = "CONTROL_PLANE_TIMEOUT", 102, "Kubernetes did not become ready in time.",
         "`coracle start -p {profile}` waits on; `coracle logs -p {profile}` shows what it is doing";
+    NoKubernetes = "NO_KUBERNETES", 106, "The machine was made without Kubernetes.",
+        "`coracle start -p OTHER` makes a cluster beside it; `coracle docker-env -p {profile}` leads to its Docker engine";
     KubectlNotFound = "KUBECTL_NOT_FOUND", 105, "There is no kubectl for this cluster's version.",
         "install kubectl within one minor version of the cluster's";
     AddonTimeout = "ADDON_TIMEOUT", 112, "An add-on did not become ready in time.",

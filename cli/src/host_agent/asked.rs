@@ -90,7 +90,9 @@ pub async fn wake(cluster: &Cluster) -> Result<()> {
     if !is_asleep(cluster.dir()) {
         return Ok(());
     }
-    let connect = tokio::net::TcpStream::connect(cluster.endpoint().api());
+    let ports = cluster::own_ports(cluster.record());
+    let addresses: Vec<_> = ports.iter().map(|(address, _)| *address).collect();
+    let connect = tokio::net::TcpStream::connect(addresses.as_slice());
     // For as long as it lives it waits for the machine.
     let _connection = connect.await.context(ErrorId::MachineNotRunning, || {
         "the cluster sleeps, and nobody is there who could wake it".into()

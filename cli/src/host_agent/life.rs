@@ -17,8 +17,10 @@ use super::control::{self, Answer, Asked, LaunchFrom, Request};
 use super::ports::{Order, Ports};
 use super::rest::{self, Presence};
 use super::services;
-use super::{Report, Told, asked, clock, containers, detach, errand, folders, guard, keep, log};
-use crate::cluster::{Cluster, hibernate};
+use super::{
+    Report, Told, asked, clock, containers, detach, errand, folders, guard, home, keep, log,
+};
+use crate::cluster::{Cluster, hibernate, own_ports};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_vm::{Driver as _, MachineDir, MachineState, Origin, RunningProcess, TemplateFiles};
@@ -170,7 +172,11 @@ async fn begin(settings: &Settings, first: &First) -> Result<Begun> {
     let dir = cluster.dir().clone();
     let lock = guard::lock(&dir).await?;
     let activity = Activity::new();
-    let ports = Ports::open(cluster.endpoint(), Arc::clone(&activity))?;
+    let ports = Ports::open(
+        cluster.endpoint(),
+        own_ports(cluster.record()),
+        Arc::clone(&activity),
+    )?;
     // Before the machine runs, so that whoever sees it run finds somebody to ask.
     let listener = control::listen(&dir)?;
     let (mounting, mount_orders) = mpsc::channel(1);
@@ -374,9 +380,11 @@ impl HostAgent {
         let api = self.ports.api();
         let services = services::follow(self.settings.clone(), courtesy, api, orders.clone());
         let containers = containers::follow(self.settings.clone(), courtesy, orders);
+        let home = home::follow(self.settings.clone(), courtesy);
         self.following = vec![
             AbortOnDrop(tokio::spawn(services)),
             AbortOnDrop(tokio::spawn(containers)),
+            AbortOnDrop(tokio::spawn(home)),
         ];
     }
 

@@ -39,6 +39,7 @@ mod folders;
 mod follow;
 mod forward;
 mod guard;
+mod home;
 mod idle;
 mod keep;
 mod life;

@@ -196,9 +196,12 @@ impl Open {
 }
 
 impl Ports {
-    /// Opens those that every cluster has: the Kubernetes API, SSH, the Docker API.
-    pub fn open(endpoint: Endpoint, activity: Arc<Activity>) -> Result<Self> {
-        let own = crate::cluster::own_ports(&endpoint);
+    /// Opens those that the cluster has from its beginning ([`crate::cluster::own_ports`]).
+    pub fn open(
+        endpoint: Endpoint,
+        own: Vec<(SocketAddr, u16)>,
+        activity: Arc<Activity>,
+    ) -> Result<Self> {
         let own = own.into_iter().filter_map(|(public, port)| {
             let guest = GuestPort {
                 protocol: Protocol::Tcp,
@@ -414,14 +417,20 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    fn endpoint(address: &str) -> Endpoint {
-        Endpoint {
+    /// A cluster's, at this address.
+    fn opened(address: &str) -> Ports {
+        let endpoint = Endpoint {
             address: address.parse().unwrap(),
             api_port: 26443,
             agent_port: 27443,
             ssh_port: 22222,
             docker_port: Some(23766),
-        }
+        };
+        let own = vec![
+            (endpoint.api(), API_PORT),
+            (endpoint.docker().unwrap(), DOCKER_PORT),
+        ];
+        Ports::open(endpoint, own, Activity::new()).unwrap()
     }
 
     fn wanted(public: &str, guest: u16) -> Wanted {
@@ -441,7 +450,7 @@ mod tests {
 
     #[tokio::test]
     async fn ports_are_opened_kept_and_closed_as_they_are_asked_for() {
-        let mut ports = Ports::open(endpoint("127.88.77.1"), Activity::new()).unwrap();
+        let mut ports = opened("127.88.77.1");
         let one = wanted("127.88.77.1:30080", 30080);
         let two = wanted("127.88.77.1:30081", 30081);
         let published = ports.publish_all(&[one.clone(), two.clone()]).await;
@@ -461,7 +470,7 @@ mod tests {
 
     #[tokio::test]
     async fn containers_and_services_leave_each_others_ports_alone() {
-        let mut ports = Ports::open(endpoint("127.88.77.4"), Activity::new()).unwrap();
+        let mut ports = opened("127.88.77.4");
         let service = wanted("127.88.77.4:30080", 30080);
         let container = Wanted {
             owner: Owner::Container("web".into()),
@@ -481,7 +490,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_goes_elsewhere_takes_nobodys_place() {
         let _held = TcpListener::bind("127.88.77.3:30080").unwrap();
-        let mut ports = Ports::open(endpoint("127.88.77.3"), Activity::new()).unwrap();
+        let mut ports = opened("127.88.77.3");
         let one = wanted("127.88.77.3:30080", 30080);
         let two = wanted("127.88.77.3:38080", 30081);
         let published = ports.publish_all(&[one, two.clone()]).await;
@@ -498,7 +507,7 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_somebody_holds_is_elsewhere_until_it_is_free() {
         let held = TcpListener::bind("127.88.77.2:30080").unwrap();
-        let mut ports = Ports::open(endpoint("127.88.77.2"), Activity::new()).unwrap();
+        let mut ports = opened("127.88.77.2");
         let one = wanted("127.88.77.2:30080", 30080);
         let published = ports.publish_all(std::slice::from_ref(&one)).await;
         let actual = published[0].reach.address.unwrap();

@@ -53,6 +53,9 @@ pub async fn follow(
     orders: mpsc::Sender<Order>,
 ) -> Infallible {
     follow::settled(&settings, courtesy).await;
+    if Cluster::find(&settings).is_ok_and(|cluster| cluster.kubernetes().is_err()) {
+        return std::future::pending().await;
+    }
     let mut pauses = Pauses::new();
     loop {
         match watch(&settings, &mut api, &orders, &mut pauses).await {

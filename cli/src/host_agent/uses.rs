@@ -43,6 +43,9 @@ pub async fn next(settings: &Settings, api: &Way) -> Result<Next> {
             return Ok(Next::Now("a command talks to the machine".to_owned()));
         }
         drop(agent);
+        if !cluster.record().spec.has_kubernetes() {
+            return Ok(Next::Never);
+        }
         let client = super::forward::api(&cluster, &mut api.clone()).await?;
         if let Some(session) = session(&client).await? {
             return Ok(Next::Now(session));

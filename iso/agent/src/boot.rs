@@ -239,8 +239,10 @@ async fn serve(
         Arc::clone(&logs),
         engine::OWN_SOCKET.into(),
         config.network.address,
+        Arc::clone(&host_folders),
     );
     serve_docker(&engine, docker.clone()).await?;
+    engine.begin_if_wanted(Path::new(engine::CONTAINERS), config.kubernetes.is_none());
     let certificates = config.kubernetes.as_ref().map(|_| Certificates {
         folder: PKI.into(),
         name: config.hostname.clone(),
@@ -299,7 +301,6 @@ async fn serve_docker(engine: &Arc<Engine>, identity: Option<Identity>) -> Resul
         let served = engine.serve_outside(address, identity).await;
         served.map_err(listen())?;
     }
-    engine.begin_if_wanted(Path::new(engine::CONTAINERS));
     Ok(())
 }
 

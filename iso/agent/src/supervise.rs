@@ -254,7 +254,9 @@ impl Supervisor {
             .collect()
     }
 
-    fn pid(&self, name: &str) -> Option<u32> {
+    /// The process of one that runs.
+    #[must_use]
+    pub fn pid(&self, name: &str) -> Option<u32> {
         let table = self.table.borrow();
         let one = table.iter().find(|one| one.name == name)?;
         Some(one.pid).filter(|pid| *pid != 0)

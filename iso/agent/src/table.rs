@@ -266,10 +266,10 @@ pub fn resolve(
                 .iter()
                 .map(|(flag, value)| format!("--{flag}={value}")),
         );
-        Ok(Component {
-            row: row.clone(),
-            command,
-        })
+        let mut row = row.clone();
+        // A machine without Kubernetes is there for what others start when it is asked for.
+        row.on_demand &= kubernetes.is_some();
+        Ok(Component { row, command })
     })
     .collect()
 }

@@ -23,11 +23,12 @@ pub use exec::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 pub use transfer::{ByteReader, LogLines};
 
 use crate::api::{
-    Component, ComponentState, ContainerPort, ContainerPorts, InfoReply, InfoRequest,
-    ListComponentsRequest, PowerAction, PowerRequest, Readiness, RekeyReply, RekeyRequest,
-    RestartComponentRequest, SetClockReply, SetClockRequest, StandStillRequest, SyncRequest,
-    WatchPortsRequest, WatchReadinessRequest, components_client::ComponentsClient,
-    docker_client::DockerClient, machine_client::MachineClient,
+    Component, ComponentState, ConfigureRequest, ContainerPort, ContainerPorts, HomeAsked,
+    HomeBrought, InfoReply, InfoRequest, ListComponentsRequest, PowerAction, PowerRequest,
+    Readiness, RekeyReply, RekeyRequest, RestartComponentRequest, SetClockReply, SetClockRequest,
+    StandStillRequest, SyncRequest, WatchPortsRequest, WatchReadinessRequest,
+    components_client::ComponentsClient, docker_client::DockerClient,
+    machine_client::MachineClient,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tonic::transport::Channel;
@@ -120,6 +121,30 @@ impl AgentClient {
             .watch_ports(request)
             .await?;
         Ok(ContainerPortsWatch(stream.into_inner()))
+    }
+
+    /// Adds settings to those of the Docker engine, an object as in `daemon.json`; see `Docker.Configure`.
+    ///
+    /// # Errors
+    /// [`AgentError::Invalid`] for what dockerd does not take.
+    pub async fn configure_docker(&self, settings: String) -> Result<(), AgentError> {
+        let request = ConfigureRequest { settings };
+        let mut client = DockerClient::new(self.channel());
+        client.configure(request).await?;
+        Ok(())
+    }
+
+    /// Takes the machine's questions for the home folder of the host's user; see `Docker.BringHome`.
+    pub async fn home_questions(&self) -> Result<HomeQuestions, AgentError> {
+        // One question is asked at a time.
+        let (answers, sent) = tokio::sync::mpsc::channel(1);
+        let stream = DockerClient::new(self.channel())
+            .bring_home(tokio_stream::wrappers::ReceiverStream::new(sent))
+            .await?;
+        Ok(HomeQuestions {
+            asked: stream.into_inner(),
+            answers,
+        })
     }
 
     /// Restarts one component; returns when its new process runs.
@@ -257,6 +282,36 @@ impl ContainerPortsWatch {
             Some(all) => Ok(all.ports),
             None => Err(AgentError::Protocol("the agent ended a watch")),
         }
+    }
+}
+
+/// The machine's questions for the home folder of the host's user.
+#[derive(Debug)]
+pub struct HomeQuestions {
+    asked: tonic::Streaming<HomeAsked>,
+    answers: tokio::sync::mpsc::Sender<HomeBrought>,
+}
+
+impl HomeQuestions {
+    /// Waits for one; its number.
+    ///
+    /// # Errors
+    /// The machine is gone.
+    pub async fn next(&mut self) -> Result<u64, AgentError> {
+        match self.asked.message().await? {
+            Some(asked) => Ok(asked.number),
+            None => Err(AgentError::Protocol("the agent ended its questions")),
+        }
+    }
+
+    /// Answers one; `refused` says why it is not mounted, and is empty where it is.
+    ///
+    /// # Errors
+    /// The machine is gone.
+    pub async fn answer(&self, number: u64, refused: String) -> Result<(), AgentError> {
+        let answer = HomeBrought { number, refused };
+        let sent = self.answers.send(answer).await;
+        sent.map_err(|_| AgentError::Protocol("the agent takes no answers"))
     }
 }
 

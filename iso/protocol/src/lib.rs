@@ -54,6 +54,19 @@ pub const KUBERNETES_UUID: &str = "636f7261-636c-4e00-8000-000000000002";
 /// UUID of the data disk's ext4 file system, made by the agent on a blank disk.
 pub const DATA_UUID: &str = "636f7261-636c-4e00-8000-000000000003";
 
+/// Where the machine has a path of a Windows host (`C:\\Users\\me`); None for what is none.
+#[must_use]
+pub fn machine_path(windows: &str) -> Option<String> {
+    let (drive, rest) = windows.split_at_checked(2)?;
+    let letter = drive.strip_suffix(':').filter(|letter| letter.len() == 1)?;
+    let is_drive = letter.chars().all(|letter| letter.is_ascii_alphabetic());
+    if !is_drive || !rest.starts_with(['/', '\\']) {
+        return None;
+    }
+    let letter = letter.to_ascii_lowercase();
+    Some(format!("/host/{letter}{}", rest.replace('\\', "/")))
+}
+
 /// Where folders of the host may be mounted in the machine: below one of these at its root.
 pub const MOUNT_ROOTS: [&str; 12] = [
     "mnt", "home", "root", "srv", "opt", "tmp", "data", "host", "src", "work", "Users", "Volumes",

@@ -116,10 +116,13 @@ pub(crate) const ROWS: &[Row] = &[
     row("burst.to-sequence", "that to as many one after the other", "x", None),
 
     row("mount.status", "git status of 20,000 files, on a mount", "s", None),
+    row("9p.status", "the same by virtio-9p", "s", None),
     row("disk.status", "the same on the machine's disk", "s", None),
     row("mount.write", "written to a mount, in one go", "MB/s", None),
+    row("9p.write", "the same by virtio-9p", "MB/s", None),
     row("disk.write", "the same to the machine's disk", "MB/s", None),
     row("mount.read", "read from a mount, in one go", "MB/s", None),
+    row("9p.read", "the same by virtio-9p", "MB/s", None),
     row("disk.read", "the same from the machine's disk", "MB/s", None),
 
     row("clone.memory", "a further clone's own memory, 30 s after its start", "MB", Some(350.0)),

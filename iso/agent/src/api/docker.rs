@@ -1,12 +1,15 @@
-//! The Docker engine: the ports that its containers publish.
+//! The Docker engine: the ports that its containers publish, and the folders that they are to have.
 
 use super::{Agent, Replies};
+use crate::engine::SettingsError;
 use coracle_protocol::api::docker_server::Docker as Service;
-use coracle_protocol::api::{ContainerPorts, WatchPortsRequest};
+use coracle_protocol::api::{
+    ConfigureReply, ConfigureRequest, ContainerPorts, HomeAsked, HomeBrought, WatchPortsRequest,
+};
 use std::sync::Arc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::WatchStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 pub(super) struct Docker(pub(super) Arc<Agent>);
 
@@ -25,5 +28,43 @@ impl Service for Docker {
             Ok(ContainerPorts { ports })
         });
         Ok(Response::new(Box::pin(changes)))
+    }
+
+    async fn configure(
+        &self,
+        request: Request<ConfigureRequest>,
+    ) -> Result<Response<ConfigureReply>, Status> {
+        let settings = request.into_inner().settings;
+        let settings = serde_json::from_str(&settings);
+        let settings = settings.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let configured = self.0.engine.configure(&self.0.children, &settings).await;
+        configured.map_err(|error| match error {
+            SettingsError::Invalid(reason) => Status::invalid_argument(reason),
+            SettingsError::File(_) | SettingsError::Dockerd(_) => {
+                Status::internal(error.to_string())
+            }
+        })?;
+        Ok(Response::new(ConfigureReply {}))
+    }
+
+    type BringHomeStream = Replies<HomeAsked>;
+
+    async fn bring_home(
+        &self,
+        answers: Request<Streaming<HomeBrought>>,
+    ) -> Result<Response<Self::BringHomeStream>, Status> {
+        let aside = self.0.callers.set_aside();
+        let engine = Arc::clone(&self.0.engine);
+        let mut answers = answers.into_inner();
+        tokio::spawn(async move {
+            while let Ok(Some(HomeBrought { number, refused })) = answers.message().await {
+                engine.home().answer(number, refused);
+            }
+        });
+        let questions = WatchStream::new(self.0.engine.home().asked()).filter_map(move |number| {
+            let _ = &aside;
+            (number > 0).then_some(Ok(HomeAsked { number }))
+        });
+        Ok(Response::new(Box::pin(questions)))
     }
 }

@@ -3,12 +3,12 @@
 use super::{Agent, CHUNK, Replies};
 use crate::children::{Child, Exit};
 use crate::cri::{Cri, CriError};
-use crate::images::ctr;
+use crate::images::{ctr, ctr_content, normalized};
 use crate::session::Source;
 use coracle_protocol::api::images_server::Images as Service;
 use coracle_protocol::api::{
-    ExportImagesRequest, Image, ImageChunk, ImportImagesReply, ListImagesReply, ListImagesRequest,
-    RemoveImagesReply, RemoveImagesRequest,
+    ExportImagesRequest, HasImageReply, HasImageRequest, Image, ImageChunk, ImportImagesReply,
+    KnownContent, ListImagesReply, ListImagesRequest, RemoveImagesReply, RemoveImagesRequest,
 };
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -133,8 +133,7 @@ impl Service for Images {
         &self,
         request: Request<ExportImagesRequest>,
     ) -> Result<Response<Self::ExportStream>, Status> {
-        let names = request.into_inner().names;
-        self.check(&names).await?;
+        let names = self.present(&request.into_inner().names).await?;
         let platform = format!("linux/{}", architecture());
         let mut arguments = vec!["export", "--platform", &platform, "-"];
         arguments.extend(names.iter().map(String::as_str));
@@ -175,13 +174,41 @@ impl Service for Images {
         &self,
         request: Request<RemoveImagesRequest>,
     ) -> Result<Response<RemoveImagesReply>, Status> {
-        let names = request.into_inner().names;
-        self.check(&names).await?;
+        let names = self.present(&request.into_inner().names).await?;
         let mut arguments = vec!["rm", "--sync"];
         arguments.extend(names.iter().map(String::as_str));
         let removed = self.0.children.success(&mut ctr(&arguments), LIMIT).await;
         removed.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(RemoveImagesReply {}))
+    }
+
+    async fn has(
+        &self,
+        request: Request<HasImageRequest>,
+    ) -> Result<Response<HasImageReply>, Status> {
+        let is_there = match self.present(&[request.into_inner().name]).await {
+            Ok(_) => true,
+            Err(status) if status.code() == tonic::Code::NotFound => false,
+            Err(status) => return Err(status),
+        };
+        Ok(Response::new(HasImageReply { is_there }))
+    }
+
+    async fn known(
+        &self,
+        request: Request<KnownContent>,
+    ) -> Result<Response<KnownContent>, Status> {
+        let listed = self
+            .0
+            .children
+            .success(&mut ctr_content(&["ls", "--quiet"]), LIMIT)
+            .await;
+        let listed = listed.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        let listed = String::from_utf8_lossy(&listed);
+        let present: BTreeSet<&str> = listed.lines().collect();
+        let mut digests = request.into_inner().digests;
+        digests.retain(|digest| present.contains(digest.as_str()));
+        Ok(Response::new(KnownContent { digests }))
     }
 }
 
@@ -201,16 +228,23 @@ impl Images {
             .collect())
     }
 
-    /// Refuses names that are not there, and what `ctr` would take for a flag.
-    async fn check(&self, names: &[String]) -> Result<(), Status> {
+    /// Names as containerd has them. Those that are not there are refused, and with them what `ctr` would take
+    /// for a flag.
+    async fn present(&self, names: &[String]) -> Result<Vec<String>, Status> {
         if names.is_empty() {
             return Err(Status::invalid_argument("no image is named"));
         }
         let present = self.names().await?;
-        match names.iter().find(|name| !present.contains(name.as_str())) {
-            Some(missing) => Err(Status::not_found(format!("there is no image {missing}"))),
-            None => Ok(()),
-        }
+        let found = names.iter().map(|name| {
+            let whole = normalized(name);
+            let known = [&whole, name]
+                .into_iter()
+                .find(|name| present.contains(*name));
+            known
+                .cloned()
+                .ok_or_else(|| Status::not_found(format!("there is no image {name}")))
+        });
+        found.collect()
     }
 }
 

@@ -53,7 +53,7 @@ impl Asked {
 }
 
 /// The path of a request without its version, `/v1.44`.
-fn unversioned(path: &str) -> &str {
+pub(super) fn unversioned(path: &str) -> &str {
     let after = path.strip_prefix("/v").and_then(|rest| {
         let end = rest.find('/')?;
         let is_version = rest[..end].bytes().all(|c| c.is_ascii_digit() || c == b'.');

@@ -1,11 +1,12 @@
 //! From a client of the Docker API to dockerd, request by request.
 //!
 //! What a client and dockerd say to each other passes as it is, also where they go on with something else
-//! than HTTP (attach, exec, a build's session). Only requests about images are looked at. A client
-//! that goes takes its request with it: dockerd sees that as it would without anybody in between.
+//! than HTTP (attach, exec, a build's session). Only requests about images, and for new containers, are
+//! looked at. A client that goes takes its request with it: dockerd sees that as it would without anybody in between.
 
 use super::Engine;
 use super::asked::Asked;
+use super::binds::makes_a_container;
 use super::images::{Verdict, without_kubelets};
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -51,6 +52,9 @@ impl Engine {
             let log = "`coracle logs --component dockerd` says more";
             return refusal(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}; {log}"));
         }
+        if makes_a_container(request.method(), request.uri().path()) {
+            return self.make_container(request).await;
+        }
         let verdict = match Asked::of(request.method(), request.uri()) {
             Some(asked) => self.judge(asked).await,
             None => Ok(Verdict::Pass),
@@ -62,10 +66,29 @@ impl Engine {
             Ok(Verdict::Refused(reason)) => return refusal(StatusCode::CONFLICT, &reason),
             Err(error) => Err(error),
         };
-        answered.unwrap_or_else(|error| {
-            let said = format!("dockerd does not answer: {error}");
-            refusal(StatusCode::BAD_GATEWAY, &said)
-        })
+        answered.unwrap_or_else(|error| no_answer(&error))
+    }
+
+    /// Passes a request for a container whose folders are there.
+    async fn make_container(&self, request: Request<Incoming>) -> Answer {
+        let (mut head, body) = request.into_parts();
+        let body = match whole(body).await {
+            Ok(body) => body,
+            Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        let body = match self.settle_binds(body).await {
+            Ok(body) => body,
+            Err(reason) => return refusal(StatusCode::BAD_REQUEST, &reason),
+        };
+        for gone in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+            head.headers.remove(gone);
+        }
+        let request = Request::from_parts(head, Full::new(body));
+        let passed = self.send(request).await;
+        passed.map_or_else(
+            |error| no_answer(&error),
+            |answer| answer.map(BodyExt::boxed),
+        )
     }
 
     async fn pass(&self, mut request: Request<Incoming>) -> io::Result<Answer> {
@@ -128,17 +151,26 @@ impl Engine {
 
 /// The JSON of an answer; null for an empty one.
 async fn read(body: Incoming) -> io::Result<Value> {
-    let body = http_body_util::Limited::new(body, MOST);
-    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let body = whole(body).await?;
     match body.is_empty() {
         true => Ok(Value::Null),
         false => serde_json::from_slice(&body).map_err(io::Error::other),
     }
 }
 
+async fn whole(body: Incoming) -> io::Result<Bytes> {
+    let body = http_body_util::Limited::new(body, MOST);
+    Ok(body.collect().await.map_err(io::Error::other)?.to_bytes())
+}
+
 fn body_of(value: &Value) -> AnswerBody {
     let whole = Full::new(Bytes::from(value.to_string()));
     whole.map_err(|never| match never {}).boxed()
+}
+
+fn no_answer(error: &io::Error) -> Answer {
+    let said = format!("dockerd does not answer: {error}");
+    refusal(StatusCode::BAD_GATEWAY, &said)
 }
 
 /// An error in the form that clients of the Docker API know.

@@ -15,6 +15,7 @@
 use super::Engine;
 use super::asked::{Asked, decoded};
 use crate::cri::{Cri, CriError};
+use crate::images::normalized;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -193,22 +194,6 @@ async fn used(cri: &Cri) -> Result<Used, CriError> {
     Ok(used)
 }
 
-/// An image's name as containerd has it: with registry and tag.
-fn normalized(name: &str) -> String {
-    let (registry, rest) = name.split_once('/').unwrap_or(("", name));
-    let is_registry = registry.contains(['.', ':']) || registry == "localhost";
-    let whole = match (is_registry, registry) {
-        (true, _) => name.to_owned(),
-        (false, "") => format!("docker.io/library/{rest}"),
-        (false, _) => format!("docker.io/{name}"),
-    };
-    let last = whole.rsplit_once('/').map_or("", |(_, last)| last);
-    match last.contains([':', '@']) {
-        true => whole,
-        false => format!("{whole}:latest"),
-    }
-}
-
 /// Takes the kubelet's names from an image that is about to be removed.
 async fn forget(cri: &Cri, image: &Value) -> Result<(), CriError> {
     let tags = each(&image["RepoTags"]).filter_map(Value::as_str);
@@ -271,21 +256,6 @@ mod tests {
         assert_eq!(listed[0]["RepoTags"], json!(["app:1"]));
         assert_eq!(listed[0]["RepoDigests"], json!(["app@sha256:a"]));
         assert_eq!(names(&listed[1]).len(), 0);
-    }
-
-    #[test]
-    fn names_are_told_as_containerd_has_them() {
-        for (name, whole) in [
-            ("app", "docker.io/library/app:latest"),
-            ("app:1", "docker.io/library/app:1"),
-            ("me/app:1", "docker.io/me/app:1"),
-            ("docker.io/library/app", "docker.io/library/app:latest"),
-            ("localhost/app", "localhost/app:latest"),
-            ("a.example:5000/app", "a.example:5000/app:latest"),
-            ("a.example/b/c@sha256:d", "a.example/b/c@sha256:d"),
-        ] {
-            assert_eq!(normalized(name), whole, "{name}");
-        }
     }
 
     #[test]

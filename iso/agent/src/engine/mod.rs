@@ -6,22 +6,29 @@
 //!                                             |                               ^
 //!                                             +--> images: as the kubelet ----+
 //!                                                    has the same ones, cri
+//!                                             +--> binds: folders of the host
 //! ```
 //!
 //! dockerd works on the containerd and the namespace that the kubelet has: what it builds a pod runs at once,
 //! and what it removed a pod would miss.
 
 mod asked;
+mod binds;
 mod containers;
 mod front;
+mod home;
 mod images;
 mod published;
+mod settings;
 
+use crate::host_folders::HostFolders;
 use crate::logs::Logs;
 use crate::place;
 use crate::supervise::{RestartError, Supervisor};
 use crate::tls::{self, Callers, Identity};
 use coracle_protocol::api::ContainerPort;
+pub use home::Home;
+pub use settings::SettingsError;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -56,27 +63,38 @@ pub struct Engine {
     socket: PathBuf,
     /// The machine's.
     address: Ipv4Addr,
+    host_folders: Arc<HostFolders>,
+    home: Home,
     published: watch::Sender<Vec<ContainerPort>>,
     follows: AtomicBool,
 }
 
 impl Engine {
-    /// One whose dockerd listens at `socket`, in the machine at `address`.
+    /// One whose dockerd listens at `socket`, in the machine at `address` that has folders of its host.
     #[must_use]
     pub fn new(
         supervisor: Arc<Supervisor>,
         logs: Arc<Logs>,
         socket: PathBuf,
         address: Ipv4Addr,
+        host_folders: Arc<HostFolders>,
     ) -> Arc<Self> {
         Arc::new(Self {
             supervisor,
             logs,
             socket,
             address,
+            host_folders,
+            home: Home::default(),
             published: watch::Sender::default(),
             follows: AtomicBool::new(false),
         })
+    }
+
+    /// What is asked of the host for its containers.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.home
     }
 
     /// Serves those inside who are root or in `group`, until the process ends.
@@ -123,9 +141,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts dockerd without being asked where it has containers that are to run whenever the machine does.
-    pub fn begin_if_wanted(self: &Arc<Self>, containers: &Path) {
-        if !has_restarting(containers) {
+    /// Starts dockerd without being asked, where it runs `always` or has containers that are to run whenever the
+    /// machine does.
+    pub fn begin_if_wanted(self: &Arc<Self>, containers: &Path, always: bool) {
+        if !always && !has_restarting(containers) {
             return;
         }
         let engine = Arc::clone(self);

@@ -81,6 +81,14 @@ impl HostFolders {
         self.mount_set(FolderSet { folders }).refused
     }
 
+    /// Whether a path is within one of them.
+    #[must_use]
+    pub fn hold(&self, path: &Path) -> bool {
+        let places = self.places();
+        let mut places = places.values().map(|place| &place.folder.guest_path);
+        places.any(|place| path.starts_with(place))
+    }
+
     /// Takes what the host sends until its stream ends. What is mounted stays.
     pub(crate) async fn serve(self: Arc<Self>, mut host: Streaming<FromHost>, sender: Sender) {
         let mut stream = None;

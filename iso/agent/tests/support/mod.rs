@@ -103,6 +103,7 @@ impl TestAgent {
             Arc::clone(&logs),
             folder.path().join("dockerd.sock"),
             network.address,
+            Arc::default(),
         );
         let agent = Arc::new(Agent {
             image_digest: "sha256:test".into(),

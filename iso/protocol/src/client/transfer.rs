@@ -3,10 +3,11 @@
 use super::error::{AgentError, to_io};
 use super::{AgentClient, within};
 use crate::api::{
-    ExportImagesRequest, FileChunk, GetRequest, GiveRequest, Image, ImageChunk, ImportImagesReply,
-    ListImagesRequest, LogChunk, PutReply, PutRequest, PutTarget, ReadLogRequest,
-    RemoveImagesRequest, files_client::FilesClient, give_request::Request as Giving,
-    images_client::ImagesClient, logs_client::LogsClient, put_request::Request,
+    ExportImagesRequest, FileChunk, GetRequest, GiveRequest, HasImageRequest, Image, ImageChunk,
+    ImportImagesReply, KnownContent, ListImagesRequest, LogChunk, PutReply, PutRequest, PutTarget,
+    ReadLogRequest, RemoveImagesRequest, files_client::FilesClient,
+    give_request::Request as Giving, images_client::ImagesClient, logs_client::LogsClient,
+    put_request::Request,
 };
 use crate::given::Parcel;
 use bytes::Bytes;
@@ -149,6 +150,15 @@ impl AgentClient {
         Ok(within(LIST, call).await?.into_inner().images)
     }
 
+    /// Whether the machine has an image of this name, written with or without registry and tag.
+    pub async fn has_image(&self, name: &str) -> Result<bool, AgentError> {
+        let request = HasImageRequest {
+            name: name.to_owned(),
+        };
+        let call = async { Ok(self.image_store().has(request).await?) };
+        Ok(within(LIST, call).await?.into_inner().is_there)
+    }
+
     /// Loads an OCI layout or docker archive (tar, also gzip or zstd); `name` is for an
     /// archive that names none.
     pub async fn import_images(
@@ -167,6 +177,15 @@ impl AgentClient {
         let (requests, failure) = upload(first, archive, more);
         let reply = self.image_store().import(requests).await;
         Ok(failure.check(reply)?.into_inner())
+    }
+
+    /// Those among these parts of images, `sha256:HEX`, that the machine has.
+    ///
+    /// # Errors
+    /// [`AgentError::Unknown`] where the machine's agent is of an earlier version.
+    pub async fn known_content(&self, digests: Vec<String>) -> Result<Vec<String>, AgentError> {
+        let call = async { Ok(self.image_store().known(KnownContent { digests }).await?) };
+        Ok(within(LIST, call).await?.into_inner().digests)
     }
 
     /// The named images as one archive that docker, podman and containerd load.

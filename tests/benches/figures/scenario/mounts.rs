@@ -1,9 +1,10 @@
-//! A folder of the host in the machine, beside the machine's own disk.
+//! A folder of the host in the machine, beside the machine's own disk and QEMU's virtio-9p.
 
 use super::Extent;
 use crate::measure::start::start;
 use crate::record::Record;
 use coracle_tests::{Coracle, Profile, Run, installed, make_portable, write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,31 +43,71 @@ pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
         .args([folder.display().to_string(), format!("{NAME}:{DISK}")])
         .limit(LIMIT)
         .ok();
-    for (id, place) in [("mount.status", MOUNT), ("disk.status", DISK)] {
-        // Times and numbers of files are others than the index has: the first one reads every file.
-        status(cluster, place);
-        for _ in 0..extent.repeats(STATUSES) {
-            record.sample(id, status(cluster, place));
-        }
+    for (ids, place) in [
+        (["mount.status", "mount.write", "mount.read"], MOUNT),
+        (["disk.status", "disk.write", "disk.read"], DISK),
+    ] {
+        sample(cluster, ids, place, record, extent);
+    }
+    coracle.run(&format!("delete -p {NAME}")).ok();
+    let cluster = with_nine_p(coracle, &folder);
+    let ids = ["9p.status", "9p.write", "9p.read"];
+    sample(cluster, ids, MOUNT, record, extent);
+    coracle.run(&format!("delete -p {NAME}")).ok();
+}
+
+/// `git status` in the tree at a place, and much written there and read, under these ids.
+fn sample(
+    cluster: Profile<'_>,
+    [of_status, of_write, of_read]: [&'static str; 3],
+    place: &str,
+    record: &mut Record,
+    extent: Extent,
+) {
+    // Times and numbers of files are others than the index has: the first one reads every file.
+    status(cluster, place);
+    for _ in 0..extent.repeats(STATUSES) {
+        record.sample(of_status, status(cluster, place));
     }
     let size = if extent.long { LONG_BULK } else { BULK };
-    for (write, read, place) in [
-        ("mount.write", "mount.read", MOUNT),
-        ("disk.write", "disk.read", DISK),
-    ] {
-        for _ in 0..extent.repeats(STATUSES) {
-            let dd = |what: &str| format!("dd bs=1M count={size} {what} 2>/dev/null");
-            let megabytes = size as f64 * 1.048_576;
-            let took = timed(
-                cluster,
-                &dd(&format!("if=/dev/zero of={place}/bulk conv=fsync")),
-            );
-            record.sample(write, megabytes / took);
-            cluster.inside("sudo sh -c 'echo 3 > /proc/sys/vm/drop_caches'");
-            let took = timed(cluster, &dd(&format!("if={place}/bulk of=/dev/null")));
-            record.sample(read, megabytes / took);
-        }
+    for _ in 0..extent.repeats(STATUSES) {
+        let dd = |what: &str| format!("dd bs=1M count={size} {what} 2>/dev/null");
+        let megabytes = size as f64 * 1.048_576;
+        let zeros = dd(&format!("if=/dev/zero of={place}/bulk conv=fsync"));
+        record.sample(of_write, megabytes / timed(cluster, &zeros));
+        cluster.inside("sudo sh -c 'echo 3 > /proc/sys/vm/drop_caches'");
+        let read = dd(&format!("if={place}/bulk of=/dev/null"));
+        record.sample(of_read, megabytes / timed(cluster, &read));
     }
+}
+
+/// A cluster whose machine has the folder at the same place by virtio-9p. Its QEMU is told so by a program
+/// in front of it: Coracle itself never does that, as such a machine cannot be saved.
+fn with_nine_p<'a>(coracle: &'a Coracle, folder: &Path) -> Profile<'a> {
+    let name = format!("qemu-system-{}", std::env::consts::ARCH);
+    let real = installed(&name).expect("scripts/setup installs it");
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" -netdev \"*)\n  set -- \"$@\" -virtfs \
+         local,path={},mount_tag=bench,security_model=none;;\nesac\nexec {} \"$@\"\n",
+        folder.display(),
+        real.display()
+    );
+    let program = coracle.work().join(&name);
+    write(&program, script);
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&program, executable).expect("the sandbox is ours");
+    let cluster = Profile {
+        coracle,
+        name: NAME,
+    };
+    let start = cluster.command("start --cold").limit(LIMIT);
+    start.env("CORACLE_QEMU", &program).ok();
+    // Large messages, as whoever wants speed would have it.
+    cluster.inside(&format!(
+        "sudo modprobe 9pnet_virtio && sudo mkdir -p {MOUNT} && \
+         sudo mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288 bench {MOUNT}"
+    ));
+    cluster
 }
 
 /// Seconds of `git status` in a clean tree.

@@ -1,0 +1,139 @@
+//! Images on their way in and out of a machine, and those that are kept for new ones.
+//!
+//! ```text
+//! archive --without what the machine has--> machine --save--> file
+//! cache (files) --load, into each new cluster--> machine
+//! ```
+
+mod archive;
+pub mod cache;
+
+pub use archive::{Archive, Sent};
+
+use crate::error::{Context as _, Error, ErrorId, Result};
+use coracle_protocol::client::{AgentClient, AgentError};
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+use tokio::io::AsyncReadExt as _;
+
+/// Bytes that are written at a time.
+const CHUNK: usize = 256 << 10;
+
+/// What came of an archive that was loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The names of its images.
+    pub names: Vec<String>,
+    /// How many of its parts the machine had.
+    pub known: usize,
+    /// What was sent.
+    pub sent: Sent,
+}
+
+/// Opens an archive or the folder of a layout.
+pub async fn open(path: &Path) -> Result<Archive> {
+    let owned = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Archive::open(&owned)).await;
+    let opened = opened.map_err(std::io::Error::other).flatten();
+    opened.context(ErrorId::Usage, || format!("cannot read {}", path.display()))
+}
+
+/// Loads an archive into a machine, without what that has. `name` is for one that has none.
+pub async fn load(agent: &AgentClient, archive: Archive, name: &str) -> Result<Loaded> {
+    let known: BTreeSet<String> = match archive.digests() {
+        digests if digests.is_empty() => BTreeSet::new(),
+        digests => match agent.known_content(digests).await {
+            Ok(known) => known.into_iter().collect(),
+            // An earlier version's agent does not tell.
+            Err(AgentError::Unknown) => BTreeSet::new(),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let sent = archive.without(&known);
+    let reply = agent.import_images(name, archive.clone().send(known.clone()));
+    let reply = match reply.await {
+        // Nothing kept them there until now.
+        Err(AgentError::Invalid(reason)) if !known.is_empty() => {
+            tracing::debug!(reason, "sending all of it");
+            let whole = archive.send(BTreeSet::new());
+            agent.import_images(name, whole).await
+        }
+        done => done,
+    };
+    Ok(Loaded {
+        names: named(reply.map_err(refused)?.names),
+        known: known.len(),
+        sent,
+    })
+}
+
+/// Loads an archive that comes as a stream; the names of its images.
+pub async fn load_stream(
+    agent: &AgentClient,
+    archive: impl tokio::io::AsyncRead + Send + Unpin + 'static,
+    name: &str,
+) -> Result<Vec<String>> {
+    let reply = agent.import_images(name, archive).await;
+    Ok(named(reply.map_err(refused)?.names))
+}
+
+/// containerd keeps each image under its digest too, which is no name.
+fn named(mut names: Vec<String>) -> Vec<String> {
+    names.retain(|name| !name.starts_with("sha256:"));
+    names
+}
+
+fn refused(error: AgentError) -> Error {
+    match error {
+        AgentError::Invalid(reason) => Error::new(ErrorId::Runtime, "the archive cannot be loaded")
+            .because(reason)
+            .help("it has to be an OCI layout or what `docker save` writes, as a tar file or a folder"),
+        other => other.into(),
+    }
+}
+
+/// Saves images of a machine to a file, whole or not at all; its size in bytes.
+pub async fn save(agent: &AgentClient, images: &[String], file: &Path) -> Result<u64> {
+    let mut archive = agent.export_images(images).await?;
+    let unwritable = || format!("cannot write {}", file.display());
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut written =
+        tempfile::NamedTempFile::new_in(folder).context(ErrorId::Usage, unwritable)?;
+    let mut chunk = vec![0; CHUNK];
+    let mut bytes = 0;
+    loop {
+        let length = archive
+            .read(&mut chunk)
+            .await
+            .context(ErrorId::Runtime, || {
+                "cannot get the images out of the machine".into()
+            })?;
+        if length == 0 {
+            break;
+        }
+        bytes += length as u64;
+        let write = written.write_all(&chunk[..length]);
+        write.context(ErrorId::HostStorage, unwritable)?;
+    }
+    let synced = written.as_file().sync_all();
+    synced.context(ErrorId::HostStorage, unwritable)?;
+    readable(written.as_file()).context(ErrorId::Write, unwritable)?;
+    written.persist(file).context(ErrorId::Write, unwritable)?;
+    Ok(bytes)
+}
+
+/// Gives a file the permissions of any other, where a temporary one is its owner's alone.
+#[cfg(unix)]
+fn readable(file: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn readable(_file: &std::fs::File) -> std::io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! The home folder of the host's user: asked of the host when a container is to have a part of it.
+//!
+//! ```text
+//! engine: a bind mount --ask--> asked --> the host mounts its user's home folder here
+//!                       <------ brought <-- and tells, or why it does not
+//! ```
+
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long the host may take.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What is asked of the host, and what it answered.
+#[derive(Debug, Default)]
+pub struct Home {
+    /// How often was asked.
+    asked: watch::Sender<u64>,
+    brought: watch::Sender<Brought>,
+}
+
+/// The host's last answer.
+#[derive(Debug, Clone, Default)]
+struct Brought {
+    /// To which question.
+    to: u64,
+    /// Why it did not mount the folder; empty where it did.
+    refused: String,
+}
+
+impl Home {
+    /// Asks for it, and returns when it is mounted.
+    ///
+    /// # Errors
+    /// Why it is not, in words.
+    pub(super) async fn ask(&self) -> Result<(), String> {
+        let mut number = 0;
+        self.asked.send_modify(|asked| {
+            *asked += 1;
+            number = *asked;
+        });
+        let mut brought = self.brought.subscribe();
+        let answered = brought.wait_for(|answer| answer.to >= number);
+        match tokio::time::timeout(LIMIT, answered).await {
+            Ok(Ok(answer)) if answer.refused.is_empty() => Ok(()),
+            Ok(Ok(answer)) => Err(answer.refused.clone()),
+            Ok(Err(_)) | Err(_) => Err("nobody on this host answers".to_owned()),
+        }
+    }
+
+    /// The number of the last question, as it is and becomes; 0 before the first.
+    #[must_use]
+    pub fn asked(&self) -> watch::Receiver<u64> {
+        self.asked.subscribe()
+    }
+
+    /// Takes the host's answer to a question and all before it.
+    pub fn answer(&self, to: u64, refused: String) {
+        self.brought.send_replace(Brought { to, refused });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn each_question_waits_for_its_own_answer() {
+        let home = Arc::new(Home::default());
+        for (refused, outcome) in [("", Ok(())), ("no", Err("no".to_owned()))] {
+            let mut asked = home.asked();
+            let before = *asked.borrow_and_update();
+            let asking = Arc::clone(&home);
+            let asking = tokio::spawn(async move { asking.ask().await });
+            let number = *asked.wait_for(|number| *number > before).await.unwrap();
+            // What came too late for an earlier one is no answer.
+            home.answer(before, "late".to_owned());
+            home.answer(number, refused.to_owned());
+            assert_eq!(asking.await.unwrap(), outcome);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! dockerd's settings, `/etc/docker/daemon.json`: the host adds to them, and people inside write there too.
+//!
+//! ```text
+//! the host's patch --> merged --dockerd --validate--> daemon.json --SIGHUP, or a restart--> dockerd
+//!                            \--registries--> containerd's certs.d, for the kubelet
+//! ```
+
+use super::{DOCKERD, Engine};
+use crate::children::Children;
+use crate::place::{self, Access};
+use crate::supervise::RestartError;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Map, Value};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Where dockerd reads them.
+const FILE: &str = "/etc/docker/daemon.json";
+/// Where containerd reads how registries are reached, at each pull.
+const REGISTRIES: &str = "/etc/containerd/certs.d";
+/// How long dockerd may take to check settings.
+const CHECKS: Duration = Duration::from_secs(60);
+/// Those that are flags of dockerd's here: it refuses to have them twice.
+const FIXED: [&str; 4] = ["containerd", "containerd-namespace", "group", "hosts"];
+/// Those that dockerd reads again when it gets SIGHUP (its documentation, "Configuration reload behavior").
+const READ_AGAIN: [&str; 13] = [
+    "authorization-plugins",
+    "debug",
+    "default-runtime",
+    "features",
+    "insecure-registries",
+    "labels",
+    "live-restore",
+    "max-concurrent-downloads",
+    "max-concurrent-uploads",
+    "max-download-attempts",
+    "registry-mirrors",
+    "runtimes",
+    "shutdown-timeout",
+];
+
+/// Why settings are not taken. Nothing was changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// They are wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// The file cannot be read or written.
+    #[error("{FILE}: {0}")]
+    File(#[from] io::Error),
+    /// dockerd did not take them up.
+    #[error(transparent)]
+    Dockerd(#[from] RestartError),
+}
+
+impl Engine {
+    /// Adds settings to those that there are, and has a dockerd that runs take them up.
+    ///
+    /// # Errors
+    /// They are no settings of dockerd's, or it does not go on with them.
+    pub async fn configure(
+        &self,
+        children: &Children,
+        patch: &Map<String, Value>,
+    ) -> Result<(), SettingsError> {
+        let path = Path::new(FILE);
+        let present = read(path)?;
+        let wanted = merged(&present, patch);
+        if let Some(fixed) = FIXED.iter().find(|name| patch.contains_key(**name)) {
+            let text = format!("{fixed} cannot be changed: Coracle's own clients rely on it");
+            return Err(SettingsError::Invalid(text));
+        }
+        for (place, text) in registries(&wanted) {
+            place::file(
+                &Path::new(REGISTRIES).join(place),
+                text.as_bytes(),
+                Access::PUBLIC,
+            )?;
+        }
+        let changed: Vec<&String> = wanted
+            .iter()
+            .filter(|(name, value)| present.get(*name) != Some(value))
+            .map(|(name, _)| name)
+            .collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let text = serde_json::to_string_pretty(&wanted).map_err(io::Error::other)? + "\n";
+        check(children, path, &text).await?;
+        place::file(path, text.as_bytes(), Access::PUBLIC)?;
+        let Some(pid) = self.supervisor.pid(DOCKERD) else {
+            return Ok(());
+        };
+        if changed
+            .iter()
+            .all(|name| READ_AGAIN.contains(&name.as_str()))
+        {
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGHUP).map_err(io::Error::from)?;
+            return Ok(());
+        }
+        Ok(self.supervisor.restart(DOCKERD).await?)
+    }
+}
+
+fn read(path: &Path) -> Result<Map<String, Value>, SettingsError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Map::new()),
+        Err(error) => return Err(error.into()),
+    };
+    serde_json::from_str(&text).map_err(|error| {
+        SettingsError::Invalid(format!("{FILE} in the machine is no JSON object: {error}"))
+    })
+}
+
+/// Has dockerd check settings, in a file beside the one that it will read.
+async fn check(children: &Children, path: &Path, text: &str) -> Result<(), SettingsError> {
+    let checked = PathBuf::from(format!("{}.check", path.display()));
+    place::file_of_each_boot(&checked, text.as_bytes(), Access::PUBLIC)?;
+    let mut command = Command::new("/usr/local/bin/dockerd");
+    command.arg("--validate").arg("--config-file").arg(&checked);
+    let valid = children.success(&mut command, CHECKS).await;
+    fs::remove_file(&checked)?;
+    valid
+        .map(drop)
+        .map_err(|error| SettingsError::Invalid(error.to_string()))
+}
+
+/// Settings with others put in: lists of registries grow, everything else is replaced, name by name.
+fn merged(present: &Map<String, Value>, patch: &Map<String, Value>) -> Map<String, Value> {
+    let mut merged = present.clone();
+    for (name, value) in patch {
+        let former = merged.get(name);
+        let value = match (former, value) {
+            (Some(Value::Array(former)), Value::Array(more)) if is_of_registries(name) => {
+                let mut all = former.clone();
+                all.extend(more.iter().filter(|one| !former.contains(one)).cloned());
+                Value::Array(all)
+            }
+            (Some(Value::Object(former)), Value::Object(more)) => {
+                Value::Object(merged_object(former, more))
+            }
+            (_, value) => value.clone(),
+        };
+        merged.insert(name.clone(), value);
+    }
+    merged
+}
+
+fn merged_object(former: &Map<String, Value>, more: &Map<String, Value>) -> Map<String, Value> {
+    let mut all = former.clone();
+    all.extend(more.clone());
+    all
+}
+
+fn is_of_registries(name: &str) -> bool {
+    matches!(name, "insecure-registries" | "registry-mirrors")
+}
+
+/// What containerd is to know of registries, as files below its folder (its documentation, `hosts.md`).
+fn registries(settings: &Map<String, Value>) -> Vec<(String, String)> {
+    let list = |name: &str| {
+        let list = settings.get(name).and_then(Value::as_array);
+        let texts = list.into_iter().flatten().filter_map(Value::as_str);
+        texts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut files = Vec::new();
+    // A range of addresses is dockerd's alone: containerd knows hosts.
+    for host in list("insecure-registries") {
+        if host.contains('/') || host.starts_with('.') {
+            continue;
+        }
+        let way = |scheme: &str| {
+            format!(
+                "[host.\"{scheme}://{host}\"]\ncapabilities = [\"pull\", \"resolve\", \"push\"]\nskip_verify = true\n"
+            )
+        };
+        let text = format!(
+            "server = \"https://{host}\"\n\n{}\n{}",
+            way("https"),
+            way("http")
+        );
+        files.push((format!("{host}/hosts.toml"), text));
+    }
+    let mirrors = list("registry-mirrors");
+    if !mirrors.is_empty() {
+        let mut text = "server = \"https://registry-1.docker.io\"\n".to_owned();
+        for mirror in mirrors {
+            let mirror = mirror.trim_end_matches('/');
+            text += &format!("\n[host.\"{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+        }
+        files.push(("docker.io/hosts.toml".to_owned(), text));
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn settings_are_put_in_and_nothing_is_lost() {
+        let present = object(json!({
+            "debug": false,
+            "features": {"containerd-snapshotter": true},
+            "insecure-registries": ["a:5000"],
+            "mine": 1,
+        }));
+        let patch = object(json!({
+            "debug": true,
+            "features": {"cdi": false},
+            "insecure-registries": ["a:5000", "b:5000"],
+        }));
+        let expected = json!({
+            "debug": true,
+            "features": {"containerd-snapshotter": true, "cdi": false},
+            "insecure-registries": ["a:5000", "b:5000"],
+            "mine": 1,
+        });
+        assert_eq!(Value::Object(merged(&present, &patch)), expected);
+    }
+
+    #[test]
+    fn the_kubelet_reaches_the_same_registries() {
+        let settings = object(json!({
+            "insecure-registries": ["a.example:5000", "10.0.0.0/8"],
+            "registry-mirrors": ["https://mirror.example/"],
+        }));
+        let files = registries(&settings);
+        let places: Vec<_> = files.iter().map(|(place, _)| place.as_str()).collect();
+        assert_eq!(
+            places,
+            ["a.example:5000/hosts.toml", "docker.io/hosts.toml"]
+        );
+        let insecure: toml::Table = files[0].1.parse().unwrap();
+        assert_eq!(insecure["server"].as_str(), Some("https://a.example:5000"));
+        let ways = insecure["host"].as_table().unwrap();
+        assert_eq!(
+            ways["http://a.example:5000"]["skip_verify"].as_bool(),
+            Some(true)
+        );
+        let mirror: toml::Table = files[1].1.parse().unwrap();
+        assert!(
+            mirror["host"]
+                .as_table()
+                .unwrap()
+                .contains_key("https://mirror.example")
+        );
+        assert!(registries(&object(json!({}))).is_empty());
+    }
+}

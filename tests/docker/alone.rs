@@ -1,0 +1,103 @@
+//! A machine with a Docker engine alone, as docker-machine made them.
+
+use crate::client::Docker;
+use crate::store::BASE;
+use coracle_tests::{Coracle, Profile, until};
+use std::time::Duration;
+
+/// Every machine's file system has it, for those with Kubernetes.
+const BASE_ARCHIVE: &str = "/usr/lib/coracle/images/busybox.tar";
+const SOON: Duration = Duration::from_secs(60);
+
+/// Starts one, as docker-machine's users do.
+fn create<'a>(coracle: &'a Coracle, name: &'a str) -> Docker<'a> {
+    let cluster = Profile { coracle, name };
+    let created = cluster.command("create --no-kubernetes").ok();
+    assert!(created.stderr.contains("a Docker engine at"), "{created}");
+    Docker::of(cluster)
+}
+
+pub(super) fn is_made_once_and_cloned(coracle: &Coracle) {
+    let one = create(coracle, "one");
+    assert_eq!(one.text("version --format {{.Server.Os}}"), "linux");
+    // There is nothing for kubectl, and nothing was written for it.
+    assert!(!coracle.kubeconfig().exists());
+    one.cluster
+        .kubectl_run("get nodes")
+        .done()
+        .fails(106, "CORACLE_NO_KUBERNETES");
+    one.cluster
+        .command("service list")
+        .done()
+        .fails(106, "CORACLE_NO_KUBERNETES");
+    let status = one.cluster.command("status -o json").ok().json();
+    assert_eq!(status["Docker"], "Running", "{status}");
+    assert_eq!(status["Kubelet"], "None", "{status}");
+    one.cluster.ssh("pgrep -x kube-apiserver").done().code_is(1);
+    let archive = coracle.work().join("base.tar");
+    let path = archive.display();
+    coracle
+        .run(&format!("cp -p one :{BASE_ARCHIVE} {path}"))
+        .ok();
+    let loaded = one.cluster.command(&format!("image load {path}")).ok();
+    assert_eq!(loaded.text(), BASE);
+    let again = one.cluster.command("start").ok();
+    assert!(again.stderr.contains("is running already"), "{again}");
+    let other = one.cluster.command("start --no-kubernetes=false").done();
+    other
+        .fails(31, "CORACLE_MACHINE_SETTINGS")
+        .says("--no-kubernetes");
+    let addon = coracle
+        .run("start -p none --no-kubernetes --addons storage")
+        .done();
+    addon.fails(14, "CORACLE_USAGE");
+}
+
+pub(super) fn live_side_by_side(coracle: &Coracle) {
+    let one = Docker::of(Profile {
+        coracle,
+        name: "one",
+    });
+    let two = create(coracle, "two");
+    let booted = two.cluster.ssh("cut -d. -f1 /proc/uptime").ok();
+    let first = one.cluster.ssh("cut -d. -f1 /proc/uptime").ok();
+    // A clone goes on from its template's moment, which is seconds after a boot.
+    let seconds = |text: &str| text.trim().parse::<u64>().unwrap();
+    assert!(seconds(booted.text()) <= seconds(first.text()));
+    one.ok("volume create only-here");
+    assert_eq!(two.text("volume ls -q"), "");
+    assert_eq!(one.text("volume ls -q"), "only-here");
+    // Neither lets in who belongs to the other.
+    let strange = two
+        .command("ps")
+        .env("DOCKER_CERT_PATH", one.variable("DOCKER_CERT_PATH"));
+    assert_ne!(strange.done().code(), Some(0));
+    let listed = coracle.run("ls -o json").ok().json();
+    let rows = listed.as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{listed}");
+    assert!(
+        rows.iter()
+            .all(|row| row["Version"] == "-" && row["Status"] == "Running"),
+        "{listed}"
+    );
+    coracle.run("rm -p two").ok();
+}
+
+pub(super) fn goes_on_after_a_stop(coracle: &Coracle) {
+    let one = Docker::of(Profile {
+        coracle,
+        name: "one",
+    });
+    one.ok(&format!(
+        "run -d --restart always --name web {BASE} httpd -f -p 8080"
+    ));
+    let id = one.text("ps -q");
+    one.cluster.command("stop").ok();
+    one.cluster.command("start").ok();
+    assert_eq!(one.text("ps -q"), id);
+    one.cluster.command("stop --shutdown").ok();
+    one.cluster.command("start").ok();
+    until("it runs again", SOON, || one.text("ps -q") == id);
+    one.cluster.command("env --unset").ok();
+    coracle.run("rm -p one").ok();
+}
