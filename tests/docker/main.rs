@@ -10,6 +10,7 @@
 
 mod alone;
 mod client;
+mod compose;
 mod containers;
 mod folders;
 mod images;
@@ -114,6 +115,26 @@ fn containers_do_what_containers_do() {
     );
     test.run("containers that are to run start with the machine", || {
         containers::start_with_the_machine(&docker);
+    });
+    coracle.delete_all();
+    test.finish();
+}
+
+#[test]
+#[ignore = "docker's plugins are built, and a database from Debian's packages: ten minutes"]
+fn projects_run_with_compose_and_as_pods() {
+    let mut coracle = Coracle::with_template();
+    let mut test = Sections::new("compose");
+    let made = compose::plugins(&coracle);
+    let docker = test.must("an engine", || engine(&coracle, "coracle"));
+    test.run("buildx builds with stages, secrets and a cache", || {
+        compose::buildx_builds(&docker);
+    });
+    let project = test.must("a project with a database lives with compose", || {
+        compose::a_project_lives(&docker, &made)
+    });
+    test.run("the same runs as pods", || {
+        compose::the_same_runs_as_pods(&docker, &project);
     });
     coracle.delete_all();
     test.finish();

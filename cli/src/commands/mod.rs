@@ -5,6 +5,7 @@ mod cache;
 mod clone;
 mod completion;
 mod config;
+mod convert;
 mod cp;
 mod delete;
 mod docker_context;
@@ -113,6 +114,7 @@ commands! {
     Logs(logs::Args),
     Image(image::Args),
     Cache(cache::Args),
+    Convert(convert::Args),
     Template(template::Args),
     Autostart(autostart::Args),
     Config(config::Args),

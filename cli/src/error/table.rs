@@ -67,6 +67,8 @@ table! {
         "repair it (`kubectl config view` shows what is wrong), or set KUBECONFIG to another file";
     ConfigInvalid = "CONFIG_INVALID", 18, "A settings file or cluster file is not valid.",
         "correct the line that is named above";
+    ComposeInvalid = "COMPOSE_INVALID", 18, "A Compose file, or a file of variables beside it, is not valid.",
+        "correct the line that is named above; `docker compose config` checks it too";
     CertificateInvalid = "CERTIFICATE_INVALID", 18, "A file in the folder of certificates to trust is not one.",
         "replace the file that is named above, or take it out of the folder";
     FilesInvalid = "FILES_INVALID", 18, "A file for all machines cannot be read, or has no place in one.",

@@ -26,7 +26,7 @@ pub struct Kept {
 
 /// The folder that they are in.
 fn folder(settings: &Settings) -> PathBuf {
-    settings.home.join("cache").join("images")
+    settings.home.join("kept-images")
 }
 
 fn file(settings: &Settings, image: &str) -> PathBuf {

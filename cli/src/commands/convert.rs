@@ -1,0 +1,203 @@
+//! `coracle convert`.
+
+use super::App;
+use crate::cluster::Cluster;
+use crate::cluster::mount::Mount;
+use crate::error::{Context as _, Error, ErrorId, Result};
+use coracle_convert::{Conversion, EnvFile, FileKind, Files, Source};
+use coracle_protocol::machine_path;
+use coracle_vm::store::atomic;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where Compose looks for its file, in this order.
+const FILES: [&str; 4] = [
+    "compose.yaml",
+    "compose.yml",
+    "docker-compose.yaml",
+    "docker-compose.yml",
+];
+
+/// Turn a Compose file into manifests for Kubernetes
+///
+/// Prints them, so that `coracle convert | kubectl apply -f -` runs the project. What does not map is a
+/// warning that names the line. Variables come from the environment and from the `.env` beside the file.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The Compose file, if it is not the folder's own
+    file: Option<PathBuf>,
+    /// Write to a file, which must not be there yet
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The project's name, if the file has none
+    #[arg(long, value_name = "NAME")]
+    project_name: Option<String>,
+    /// Services of these profiles too, or of all with *
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        env = "COMPOSE_PROFILES"
+    )]
+    compose_profile: Vec<String>,
+    /// A file of variables instead of .env
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+}
+
+impl Args {
+    pub async fn run(self, app: &App) -> Result<u8> {
+        let file = match self.file {
+            Some(file) => file,
+            None => own_file()?,
+        };
+        let unreadable = || format!("cannot read {}", file.display());
+        let text = std::fs::read_to_string(&file).context(ErrorId::Usage, unreadable)?;
+        let file = std::path::absolute(&file).context(ErrorId::Usage, unreadable)?;
+        let folder = file.parent().unwrap_or(Path::new("/"));
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let home = &app.settings.user_home;
+        let files = Beside {
+            folder,
+            home,
+            mounts: Cluster::find(&app.settings)
+                .ok()
+                .and_then(|cluster| cluster.record().mounts.clone())
+                .unwrap_or_default(),
+        };
+        let home = in_machine(home).ok();
+        let variables = variables(folder, self.env_file.as_deref())?;
+        let source = Source {
+            file: &file.file_name().unwrap_or_default().to_string_lossy(),
+            text: &text,
+            project: self.project_name.as_deref().unwrap_or(&name),
+            folder: &in_machine(folder)?,
+            home: home.as_deref(),
+            variables: &variables,
+            profiles: &self.compose_profile.into_iter().collect::<BTreeSet<_>>(),
+            files: &files,
+        };
+        let converted = coracle_convert::convert(&source)
+            .map_err(|error| Error::new(ErrorId::ComposeInvalid, error.to_string()))?;
+        let manifests = coracle_convert::to_yaml(&converted.objects);
+        let manifests = manifests.context(ErrorId::Internal, || "cannot write manifests".into())?;
+        match &self.output {
+            None => crate::print::stdout(&manifests),
+            Some(output) => write(output, &manifests)?,
+        }
+        tell(app, source.file, &converted);
+        Ok(0)
+    }
+}
+
+/// The Compose file of the current folder.
+fn own_file() -> Result<PathBuf> {
+    let found = FILES.iter().map(PathBuf::from).find(|file| file.is_file());
+    found.ok_or_else(|| {
+        let message = format!("there is no {} here", FILES[0]);
+        Error::new(ErrorId::Usage, message).help("name the Compose file")
+    })
+}
+
+/// The variables of the environment, and of a file where the environment has none.
+fn variables(folder: &Path, file: Option<&Path>) -> Result<BTreeMap<String, String>> {
+    let mut variables: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let usual = folder.join(".env");
+    let named = file.unwrap_or(&usual);
+    let text = match std::fs::read_to_string(named) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => {
+            return Ok(variables);
+        }
+        Err(error) => {
+            let message = format!("cannot read {}", named.display());
+            return Err(Error::caused_by(ErrorId::Usage, message, &error));
+        }
+    };
+    let known = variables.clone();
+    let parsed = EnvFile::parse(&text, &|name| known.get(name).cloned());
+    let parsed = parsed.map_err(|error| {
+        Error::new(
+            ErrorId::ComposeInvalid,
+            format!("{}: {error}", named.display()),
+        )
+    })?;
+    let mut of_file = BTreeMap::new();
+    of_file.extend(parsed.variables);
+    for (name, value) in of_file {
+        variables.entry(name).or_insert(value);
+    }
+    Ok(variables)
+}
+
+/// Where the machine has a folder of this host.
+fn in_machine(folder: &Path) -> Result<String> {
+    let text = folder.to_str().ok_or_else(|| {
+        let message = format!("the name of {} is not UTF-8", folder.display());
+        Error::new(ErrorId::Usage, message)
+    })?;
+    Ok(machine_path(text).unwrap_or_else(|| text.to_owned()))
+}
+
+fn write(file: &Path, manifests: &str) -> Result<()> {
+    if file.exists() {
+        let message = format!("{} is there already", file.display());
+        return Err(Error::new(ErrorId::Usage, message).help("choose another name, or remove it"));
+    }
+    atomic::write(file, manifests.as_bytes()).context(ErrorId::Usage, || {
+        format!("cannot write {}", file.display())
+    })
+}
+
+/// What the manifests do not say, and which images their pods need.
+fn tell(app: &App, file: &str, converted: &Conversion) {
+    for warning in &converted.warnings {
+        app.progress.warning(&format!("{file}:{warning}"));
+    }
+    for build in &converted.builds {
+        let image = &build.image;
+        app.progress.info(&format!(
+            "{image} has to be built: `docker compose build {}`, or `coracle image build -t {image} FOLDER`",
+            build.service
+        ));
+    }
+}
+
+/// Files beside the Compose file.
+struct Beside<'a> {
+    folder: &'a Path,
+    home: &'a Path,
+    /// What the cluster has of this host.
+    mounts: Vec<Mount>,
+}
+
+impl Beside<'_> {
+    fn path(&self, path: &str) -> PathBuf {
+        match path.strip_prefix("~/") {
+            Some(rest) => self.home.join(rest),
+            None => self.folder.join(path),
+        }
+    }
+}
+
+impl Files for Beside<'_> {
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        std::fs::read(self.path(path))
+    }
+
+    fn kind(&self, path: &str) -> Option<FileKind> {
+        let meta = std::fs::metadata(self.path(path)).ok()?;
+        Some(match meta.is_dir() {
+            true => FileKind::Folder,
+            false => FileKind::File,
+        })
+    }
+
+    fn is_mounted(&self, path: &str) -> bool {
+        let mut places = self.mounts.iter().map(|mount| &mount.guest);
+        places.any(|place| Path::new(path).starts_with(place))
+    }
+}
