@@ -101,3 +101,50 @@ pub(super) fn goes_on_after_a_stop(coracle: &Coracle) {
     one.cluster.command("env --unset").ok();
     coracle.run("rm -p one").ok();
 }
+
+pub(super) fn a_full_disk_is_named_and_grows(coracle: &Coracle) {
+    let small = Profile {
+        coracle,
+        name: "small",
+    };
+    small.command("start --no-kubernetes --disk-size 2g").ok();
+    let archive = coracle.work().join("base.tar");
+    let load = format!("image load {}", archive.display());
+    let fill =
+        "sudo fallocate -l $(($(df --output=avail -B1 /var | tail -n 1) - 262144)) /var/full";
+    small.inside(fill);
+    let refused = small.command(&load).done();
+    refused
+        .fails(80, "CORACLE_GUEST_STORAGE")
+        .advises("--disk-size 40g");
+    let docker = Docker::of(small);
+    let refused = docker.refused(&format!("load -i {}", archive.display()));
+    assert!(
+        refused.contains("`coracle start --disk-size 40g` grows it"),
+        "{refused}"
+    );
+    // While it runs, with nothing lost.
+    let boot = small.boot_id();
+    let size = || -> u64 {
+        small
+            .inside("df --output=size -B1M /var | tail -n 1")
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    assert!(size() < 2048);
+    let grown = small.command("start --disk-size 3g").ok();
+    assert!(grown.stderr.contains("it has what was changed"), "{grown}");
+    until("its file system has grown", SOON, || size() > 2500);
+    small.command(&load).ok();
+    let smaller = small.command("start --disk-size 2g").done();
+    smaller
+        .fails(31, "CORACLE_MACHINE_SETTINGS")
+        .says("--disk-size");
+    // And one that is stopped, when it goes on.
+    small.command("stop").ok();
+    small.command("start --disk-size 4g").ok();
+    until("its file system has grown", SOON, || size() > 3500);
+    assert_eq!(small.boot_id(), boot, "it never booted");
+    coracle.run("rm -p small").ok();
+}

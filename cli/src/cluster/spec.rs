@@ -271,14 +271,16 @@ impl ClusterSpec {
         Duration::from_secs(self.certificate_seconds)
     }
 
-    /// The settings that `options` asks for and that this cluster has otherwise: name, what it
+    /// The settings that `options` asks for and that this cluster has otherwise, for good: name, what it
     /// has, what was asked.
     pub fn differences(
         &self,
         options: &ClusterOptions,
         host_memory: Size,
     ) -> Result<Vec<(String, String, String)>> {
-        let asked = Self::new(&options.clone().or(self.as_options()), host_memory)?;
+        let mut asked = Self::new(&options.clone().or(self.as_options()), host_memory)?;
+        // A disk grows, and never shrinks.
+        asked.disk_size = asked.disk_size.min(self.disk_size);
         let (have, want) = (self.as_options().to_map()?, asked.as_options().to_map()?);
         let text = |value: Option<&serde_json::Value>| match value {
             None => "the default".to_owned(),

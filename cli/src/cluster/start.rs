@@ -21,7 +21,7 @@ use super::{Cluster, boot, docker, hibernate, host_resources, image, kubeconfig,
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::images::cache;
-use crate::options::ClusterOptions;
+use crate::options::{Amount, ClusterOptions};
 use crate::settings::Settings;
 use coracle_protocol::client::AgentClient;
 use coracle_vm::spec::{Architecture, Caution, Minimum};
@@ -303,18 +303,23 @@ fn keep_proxy(
 }
 
 /// Takes over what was asked for this time of what may change without a new machine: when the cluster
-/// rests, which folders it has, and whether pods may connect to the host. Whether anything did.
+/// rests, which folders it has, whether pods may connect to the host, and how large its disk is. Whether
+/// anything did.
 async fn change_what_may_change(
     settings: &Settings,
     cluster: &Cluster,
     asked: &ClusterOptions,
     limit: Duration,
 ) -> Result<bool> {
-    let asked = StartOptions::new(asked)?;
     let record = cluster.record();
+    // A smaller one was refused.
+    let size = record.spec.disk_size;
+    let disk_size = asked.disk_size.map_or(size, |Amount(asked)| asked);
+    let asked = StartOptions::new(asked)?;
     let auto_stop = asked.auto_stop.unwrap_or(record.rest.auto_stop);
     let host_access = asked.host_access.unwrap_or(record.host_access);
-    let is_same = (auto_stop, host_access) == (record.rest.auto_stop, record.host_access);
+    let is_same =
+        (auto_stop, host_access, disk_size) == (record.rest.auto_stop, record.host_access, size);
     if is_same && asked.mounts.is_empty() {
         return Ok(false);
     }
@@ -326,10 +331,14 @@ async fn change_what_may_change(
     super::update(settings, &lock, name, |record| {
         record.rest.auto_stop = auto_stop;
         record.host_access = host_access;
+        record.spec.disk_size = disk_size;
         for mount in asked.mounts {
             mount.add_to(record.mounts.get_or_insert_default());
         }
     })?;
+    if disk_size != size {
+        template::settle_size(settings, &lock, Cluster::find(settings)?).await?;
+    }
     Ok(true)
 }
 
@@ -369,6 +378,13 @@ async fn plan(settings: &Settings, asked: &ClusterOptions, kept: &ClusterOptions
     if store(settings).exists(&settings.profile) {
         let cluster = Cluster::find(settings)?;
         refuse_other_settings(&cluster, asked, host.memory_total)?;
+        if let Some(Amount(disk_size)) = asked.disk_size {
+            let spec = ClusterSpec {
+                disk_size,
+                ..cluster.record().spec.clone()
+            };
+            check_resources(&spec, &host)?;
+        }
         return Ok(Plan::Existing(Box::new(cluster)));
     }
     let spec = ClusterSpec::new(&asked.clone().or(kept.clone()), host.memory_total)?;

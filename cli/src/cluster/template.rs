@@ -241,7 +241,8 @@ pub async fn settle_identity(
     }
 }
 
-/// Gives a cluster the disk that it is to have, where a start was cut off while it had a template's.
+/// Gives a cluster the disk that it is to have, where its machine has another: one that was asked to be larger,
+/// or a template's, by a start that was cut off.
 pub async fn settle_size(
     settings: &Settings,
     lock: &MachineLock,

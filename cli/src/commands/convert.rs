@@ -152,17 +152,10 @@ fn write(file: &Path, manifests: &str) -> Result<()> {
     })
 }
 
-/// What the manifests do not say, and which images their pods need.
+/// What the manifests do not say.
 fn tell(app: &App, file: &str, converted: &Conversion) {
     for warning in &converted.warnings {
         app.progress.warning(&format!("{file}:{warning}"));
-    }
-    for build in &converted.builds {
-        let image = &build.image;
-        app.progress.info(&format!(
-            "{image} has to be built: `docker compose build {}`, or `coracle image build -t {image} FOLDER`",
-            build.service
-        ));
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::cluster::{self, Cluster, IdentityFiles, TlsCredentials};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use bytes::Bytes;
+use coracle_protocol::DISK_FULL;
 use futures::{Stream, StreamExt as _};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -123,7 +124,7 @@ pub fn messages(answer: Response<Incoming>) -> impl Stream<Item = Result<Value>>
         let message: Value = serde_json::from_str(&line).context(ErrorId::Runtime, broke_off)?;
         let error = &message["errorDetail"]["message"];
         match error.as_str().or_else(|| message["error"].as_str()) {
-            Some(error) => Err(Error::new(ErrorId::Runtime, error.to_owned())),
+            Some(error) => Err(Error::new(id_of(error), error.to_owned())),
             None => Ok(message),
         }
     })
@@ -166,9 +167,17 @@ async fn refusal(answer: Response<Incoming>) -> Error {
         StatusCode::NOT_FOUND => ErrorId::GuestNotFound,
         StatusCode::BAD_REQUEST => ErrorId::Usage,
         StatusCode::CONFLICT => ErrorId::ImageInUse,
-        _ => ErrorId::Runtime,
+        _ => id_of(&said),
     };
     Error::new(id, said)
+}
+
+/// What failed when something in the machine did, by its words.
+fn id_of(said: &str) -> ErrorId {
+    match said.contains(DISK_FULL) {
+        true => ErrorId::GuestStorage,
+        false => ErrorId::Runtime,
+    }
 }
 
 fn broke_off() -> String {

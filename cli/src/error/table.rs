@@ -121,6 +121,8 @@ table! {
         "end the program that uses it, or choose another with --apiserver-port";
     Guest = "GUEST", 80, "Something failed inside the machine.",
         "`coracle logs -p {profile}` shows what it said";
+    GuestStorage = "GUEST_STORAGE", 80, "The machine's disk is full.",
+        "`coracle start -p {profile} --disk-size 40g` grows it; `coracle image prune --all -p {profile}` frees some of it";
     GuestTimeout = "GUEST_TIMEOUT", 82, "The machine booted, but its agent did not answer in time.",
         "`coracle start -p {profile}` tries on; the console is in the machine's serial.log";
     GuestNotFound = "GUEST_NOT_FOUND", 85, "There is no such file, component or image.", "";

@@ -11,6 +11,7 @@ pub mod cache;
 pub use archive::{Archive, Sent};
 
 use crate::error::{Context as _, Error, ErrorId, Result};
+use coracle_protocol::DISK_FULL;
 use coracle_protocol::client::{AgentClient, AgentError};
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -86,6 +87,9 @@ fn named(mut names: Vec<String>) -> Vec<String> {
 
 fn refused(error: AgentError) -> Error {
     match error {
+        AgentError::Invalid(reason) if reason.contains(DISK_FULL) => {
+            Error::new(ErrorId::GuestStorage, "the images have no room in the machine").because(reason)
+        }
         AgentError::Invalid(reason) => Error::new(ErrorId::Runtime, "the archive cannot be loaded")
             .because(reason)
             .help("it has to be an OCI layout or what `docker save` writes, as a tar file or a folder"),

@@ -47,6 +47,9 @@ pub const AGENT_SERVER_NAME: &str = "agent.coracle.internal";
 /// The ordinary user inside the machine; it may use sudo without a password.
 pub const GUEST_USER: &str = "coracle";
 
+/// What programs say when a disk is full (`ENOSPC` as Linux and Go word it).
+pub const DISK_FULL: &str = "no space left on device";
+
 /// UUID of the root file system (erofs superblock).
 pub const ROOT_UUID: &str = "636f7261-636c-4e00-8000-000000000001";
 /// UUID of a Kubernetes layer (erofs superblock).

@@ -125,6 +125,11 @@ pub(crate) const ROWS: &[Row] = &[
     row("9p.read", "the same by virtio-9p", "MB/s", None),
     row("disk.read", "the same from the machine's disk", "MB/s", None),
 
+    row("loop.over", "a changed line, built, until a pod answers, over the same without the build", "s", Some(6.0)),
+    row("loop.built", "a changed line, built, until a pod answers", "s", None),
+    row("loop.without", "another image, until a pod answers", "s", None),
+    row("loop.copied", "a changed line, built, saved and loaded, until a pod answers", "s", None),
+
     row("clone.memory", "a further clone's own memory, 30 s after its start", "MB", Some(350.0)),
     row("clone.memory.later", "a further clone's own memory, 10 min after its start", "MB", None),
     row("idle.running", "a running cluster, host CPU in an idle minute", "s", Some(12.0)),

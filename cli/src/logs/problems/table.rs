@@ -122,7 +122,7 @@ pub const PROBLEMS: &[Problem] = &[
             ],
         ],
         meaning: "The machine's disk is so full that the kubelet deletes images and evicts pods.",
-        help: "`coracle ssh -p {profile} -- df -h /var` shows how full; a new cluster takes a larger disk: `coracle start --disk-size 40g`",
+        help: "`coracle ssh -p {profile} -- df -h /var` shows how full; `coracle start -p {profile} --disk-size 40g` grows it",
         ..ROW
     },
     Problem {

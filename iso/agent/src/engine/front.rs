@@ -9,6 +9,7 @@ use super::asked::Asked;
 use super::binds::makes_a_container;
 use super::images::{Verdict, without_kubelets};
 use bytes::Bytes;
+use coracle_protocol::DISK_FULL;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body, Incoming};
@@ -22,6 +23,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::UnixStream;
 
+/// What helps against a full disk; it stands within a JSON string.
+const GROWS: &str = " (the machine's disk: `coracle start --disk-size 40g` grows it)";
 /// Bytes of an answer that this process reads itself.
 const MOST: usize = 64 << 20;
 
@@ -85,10 +88,7 @@ impl Engine {
         }
         let request = Request::from_parts(head, Full::new(body));
         let passed = self.send(request).await;
-        passed.map_or_else(
-            |error| no_answer(&error),
-            |answer| answer.map(BodyExt::boxed),
-        )
+        passed.map_or_else(|error| no_answer(&error), with_advice)
     }
 
     async fn pass(&self, mut request: Request<Incoming>) -> io::Result<Answer> {
@@ -104,7 +104,7 @@ impl Engine {
                 Ok::<_, hyper::Error>(())
             });
         }
-        Ok(response.map(BodyExt::boxed))
+        Ok(with_advice(response))
     }
 
     /// Passes a request whose answer is about images.
@@ -149,6 +149,30 @@ impl Engine {
     }
 }
 
+/// An answer in which a full disk comes with what helps. What is not JSON is a container's own.
+fn with_advice(mut response: Response<Incoming>) -> Answer {
+    let headers = response.headers();
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let is_json = kind.is_some_and(|kind| kind.starts_with(b"application/json"));
+    // What went well and is of a known length tells of no failure.
+    let may_fail = !response.status().is_success() || !headers.contains_key(CONTENT_LENGTH);
+    if !is_json || !may_fail {
+        return response.map(BodyExt::boxed);
+    }
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response.map(|body| body.map_frame(|frame| frame.map_data(advised)).boxed())
+}
+
+/// A part of an answer. dockerd sends each message at once, so that the words are in one part.
+fn advised(part: Bytes) -> Bytes {
+    let found = memchr::memmem::find(&part, DISK_FULL.as_bytes());
+    let Some(end) = found.map(|at| at + DISK_FULL.len()) else {
+        return part;
+    };
+    let (before, after) = part.split_at(end);
+    [before, GROWS.as_bytes(), after].concat().into()
+}
+
 /// The JSON of an answer; null for an empty one.
 async fn read(body: Incoming) -> io::Result<Value> {
     let body = whole(body).await?;
@@ -184,4 +208,20 @@ fn json(status: StatusCode, value: &Value) -> Answer {
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_comes_with_what_helps() {
+        let part = r#"{"error":"write /x: no space left on device"}"#;
+        let advised = advised(Bytes::from(part));
+        let value: Value = serde_json::from_slice(&advised).unwrap();
+        let said = value["error"].as_str().unwrap();
+        assert_eq!(said, format!("write /x: no space left on device{GROWS}"));
+        let other = Bytes::from_static(b"{}");
+        assert_eq!(super::advised(other.clone()), other);
+    }
 }

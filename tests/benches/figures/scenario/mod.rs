@@ -2,6 +2,7 @@
 //!
 //! Each scenario begins without a machine; the template is there from the first start on.
 
+mod builds;
 mod first;
 mod fresh;
 mod idle;
@@ -49,5 +50,6 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("snapshots and clones", snapshots::measure),
     ("ports", reach::measure),
     ("mounts", mounts::measure),
+    ("builds", builds::measure),
     ("memory and idling", idle::measure),
 ];
