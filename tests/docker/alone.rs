@@ -2,7 +2,7 @@
 
 use crate::client::Docker;
 use crate::store::BASE;
-use coracle_tests::{Coracle, Profile, until};
+use coracle_tests::{Coracle, Profile, until, write};
 use std::time::Duration;
 
 /// Every machine's file system has it, for those with Kubernetes.
@@ -58,12 +58,16 @@ pub(super) fn live_side_by_side(coracle: &Coracle) {
         coracle,
         name: "one",
     });
+    one.cluster.command(&format!("cache add {BASE}")).ok();
     let two = create(coracle, "two");
-    let booted = two.cluster.ssh("cut -d. -f1 /proc/uptime").ok();
-    let first = one.cluster.ssh("cut -d. -f1 /proc/uptime").ok();
-    // A clone goes on from its template's moment, which is seconds after a boot.
-    let seconds = |text: &str| text.trim().parse::<u64>().unwrap();
-    assert!(seconds(booted.text()) <= seconds(first.text()));
+    // Both are clones of one template, and none was booted.
+    assert_eq!(two.cluster.boot_id(), one.cluster.boot_id());
+    let listed = coracle.run("template list -o json").ok().json();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    // What is kept for new machines the new one has from its start.
+    assert_eq!(two.text("images -q"), one.text("images -q"));
+    coracle.run("cache rm coracle.internal/busybox:1.37").ok();
+    assert_eq!(coracle.run("cache list -o json").ok().text(), "[]");
     one.ok("volume create only-here");
     assert_eq!(two.text("volume ls -q"), "");
     assert_eq!(one.text("volume ls -q"), "only-here");
@@ -88,8 +92,11 @@ pub(super) fn goes_on_after_a_stop(coracle: &Coracle) {
         coracle,
         name: "one",
     });
+    let folder = coracle.user_home().join("site");
+    write(folder.join("page"), "of this host");
+    let folder = folder.display();
     one.ok(&format!(
-        "run -d --restart always --name web {BASE} httpd -f -p 8080"
+        "run -d --restart always -v {folder}:/site --name web {BASE} httpd -f -p 8080"
     ));
     let id = one.text("ps -q");
     one.cluster.command("stop").ok();
@@ -98,6 +105,20 @@ pub(super) fn goes_on_after_a_stop(coracle: &Coracle) {
     one.cluster.command("stop --shutdown").ok();
     one.cluster.command("start").ok();
     until("it runs again", SOON, || one.text("ps -q") == id);
+    assert_eq!(one.inside("web", "cat /site/page"), "of this host");
+    // Whoever takes the folder out means it.
+    let home = coracle.user_home();
+    let home = home.display();
+    one.ok("rm -f web");
+    one.cluster.command(&format!("mount --remove {home}")).ok();
+    let run = format!("run --rm -v {folder}:/site {BASE} cat /site/page");
+    let refused = one.refused(&run);
+    assert!(
+        refused.contains("was taken out of this cluster"),
+        "{refused}"
+    );
+    one.cluster.command(&format!("mount {home}:{home}")).ok();
+    assert_eq!(one.text(&run), "of this host");
     one.cluster.command("env --unset").ok();
     coracle.run("rm -p one").ok();
 }
@@ -147,4 +168,48 @@ pub(super) fn a_full_disk_is_named_and_grows(coracle: &Coracle) {
     until("its file system has grown", SOON, || size() > 3500);
     assert_eq!(small.boot_id(), boot, "it never booted");
     coracle.run("rm -p small").ok();
+}
+
+pub(super) fn its_settings_are_kept(coracle: &Coracle) {
+    let cluster = Profile {
+        coracle,
+        name: "one",
+    };
+    let one = Docker::of(cluster);
+    let info = |what: &str| one.text(&format!("info --format {{{{.{what}}}}}"));
+    let process = || cluster.inside("pgrep -xo dockerd");
+    let before = process();
+    let set = "start --docker-opt debug --insecure-registry registry.lan:5000";
+    let changed = cluster.command(set).ok();
+    assert!(
+        changed.stderr.contains("it has what was changed"),
+        "{changed}"
+    );
+    until("it is taken up", SOON, || info("Debug") == "true");
+    assert!(info("RegistryConfig.IndexConfigs").contains("registry.lan:5000"));
+    assert_eq!(process(), before, "it was told, and not restarted");
+    let again = cluster.command(set).ok();
+    assert!(again.stderr.contains("nothing was changed"), "{again}");
+    // What it would not start with is not written.
+    let file = "cat /etc/docker/daemon.json";
+    let kept = cluster.inside(file);
+    for wrong in [
+        "--docker-opt bogus=1",
+        "--docker-opt data-root=/tmp",
+        "--insecure-registry a:5000/b",
+    ] {
+        cluster
+            .command(&format!("start {wrong}"))
+            .done()
+            .fails(14, "CORACLE_USAGE");
+    }
+    assert_eq!(cluster.inside(file), kept);
+    // Another that takes a new process, over which the settings stay.
+    cluster
+        .command("start --docker-opt log-opts.max-size=5m")
+        .ok();
+    until("another process answers", SOON, || {
+        one.command("ps").done().code() == Some(0) && process() != before
+    });
+    assert_eq!(info("Debug"), "true");
 }

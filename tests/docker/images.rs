@@ -38,13 +38,16 @@ pub(super) fn are_built_and_named_and_go(docker: &Docker<'_>) {
         .command("image tag nothing:1 made:3")
         .done()
         .fails(85, "CORACLE_GUEST_NOT_FOUND");
+    build(docker, &format!("-t idle:1 --build-arg WHO=nobody {path}")).ok();
     cluster.command("image prune --all").ok();
     let listed = cluster.command("image ls -o json").ok();
     assert!(
         listed.stdout.contains("docker.io/library/made:1"),
         "{listed}"
     );
-    assert!(!listed.stdout.contains("made:2"), "{listed}");
+    for gone in ["made:2", "idle:1"] {
+        assert!(!listed.stdout.contains(gone), "{gone}: {listed}");
+    }
 
     // What is wrong is said in BuildKit's words, with the program's own before.
     replace_in(

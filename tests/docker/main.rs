@@ -78,6 +78,9 @@ fn a_machine_may_be_an_engine_alone() {
     test.run("several live side by side", || {
         alone::live_side_by_side(&coracle);
     });
+    test.run("settings of the engine are kept", || {
+        alone::its_settings_are_kept(&coracle);
+    });
     test.run("a full disk is named, and grows", || {
         alone::a_full_disk_is_named_and_grows(&coracle);
     });

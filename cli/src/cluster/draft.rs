@@ -49,6 +49,7 @@ pub struct Draft {
     /// Whether its image has an engine: a copy's is as old as its source.
     has_docker: bool,
     mounts: Option<Vec<Mount>>,
+    home_is_kept_out: bool,
     /// What it begins with.
     pub beginning: Beginning,
     /// Held while a template is made, so that nobody else makes the same.
@@ -95,6 +96,7 @@ impl Draft {
             host_access: options.host_access.unwrap_or(false),
             has_docker: true,
             mounts: Some(options.mounts.clone()).filter(|mounts| !mounts.is_empty()),
+            home_is_kept_out: false,
             beginning,
             baking,
         })
@@ -121,6 +123,7 @@ impl Draft {
             has_docker: record.endpoint.docker_port.is_some(),
             // What its pods have, its memory says that they have.
             mounts: record.mounts.clone(),
+            home_is_kept_out: record.home_is_kept_out,
             beginning: Beginning::Cold,
             baking: None,
         })
@@ -155,6 +158,7 @@ impl Draft {
             host_access: self.host_access,
             proxy: settings.proxy.clone(),
             mounts: self.mounts.clone(),
+            home_is_kept_out: self.home_is_kept_out,
             docker_context: None,
             former_kubeconfig: None,
             was_ready: false,

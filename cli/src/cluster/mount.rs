@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 const COMMAND: &str = "coracle mount";
+const ROOTS_HOME: &str = "/root";
 
 /// A folder of the host and where the machine has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,45 +114,74 @@ pub fn all(app: &App) -> Result<Vec<Mount>> {
     Ok(cluster.record().mounts.clone().unwrap_or_default())
 }
 
-/// Mounts the home folder of this host's user where the machine's containers look for it, unless it is there.
-pub async fn bring_home(settings: &Settings) -> Result<()> {
-    let host = settings.user_home.clone();
-    let shown = host.display();
-    let path = host.to_str().filter(|path| path.len() > 1);
-    let unfit = || {
-        let message = format!("{shown} cannot be in the machine at the same place");
-        Error::new(ErrorId::Usage, message)
-    };
-    let path = path.ok_or_else(unfit)?;
+/// Mounts the home folder of this host's user where the machine's containers look for `path`, which is to be
+/// within. Nothing that is mounted there is replaced.
+pub async fn bring_home(settings: &Settings, path: &str) -> Result<()> {
+    let host = &settings.user_home;
+    let unfit = |why: &str| Err(Error::new(ErrorId::Usage, why.to_owned()));
+    let text = host.to_str().unwrap_or_default();
     let guest = match cfg!(windows) {
-        true => machine_path(path).ok_or_else(unfit)?,
-        false => path.trim_end_matches('/').to_owned(),
+        true => machine_path(text),
+        // Root's is where the machine has its own root's, which has no need of it.
+        false if text == ROOTS_HOME => Some(text.to_owned()),
+        false => guest_path(text),
     };
+    let Some(guest) = guest else {
+        let shown = host.display();
+        return unfit(&format!(
+            "the machine cannot have {shown} at the same place"
+        ));
+    };
+    if !Path::new(path).starts_with(&guest) {
+        return unfit("it is not in your home folder");
+    }
+    let cluster = Cluster::find(settings)?;
+    if cluster.record().home_is_kept_out {
+        return unfit(&format!(
+            "your home folder was taken out of this cluster; `coracle mount {guest}:{guest}` brings it back"
+        ));
+    }
+    let mut mounts = cluster.record().mounts.iter().flatten();
+    if mounts.any(|mount| mount.guest == guest && mount.host != *host) {
+        return unfit(&format!("another folder is mounted at {guest}"));
+    }
     let wanted = Mount {
-        host: host_folder(&host)?,
+        host: host_folder(host)?,
         guest,
         read_only: false,
     };
-    add(settings, &wanted).await
+    let mut mounts = cluster.record().mounts.iter().flatten();
+    // Read-only stays read-only.
+    let present = mounts.find(|mount| mount.guest == wanted.guest).cloned();
+    add(settings, &present.unwrap_or(wanted)).await
 }
 
 /// Mounts one more in the running machine of the current profile. What cannot be mounted is not kept.
 pub async fn add(settings: &Settings, wanted: &Mount) -> Result<()> {
     let cluster = Cluster::find(settings)?;
     cluster.require_running().await?;
-    wanted.fits(cluster.record().mounts.as_deref().unwrap_or_default())?;
     let name = cluster.dir().name();
     let lock = lock(settings, name, COMMAND, LOCK_LIMIT).await?;
+    // Another command may have come first.
+    let record = Cluster::find(settings)?.record().clone();
+    let former = record.mounts.unwrap_or_default();
+    wanted.fits(&former)?;
     update(settings, &lock, name, |record| {
         wanted.clone().add_to(record.mounts.get_or_insert_default());
+        record.home_is_kept_out &= wanted.host != settings.user_home;
     })?;
-    let refused = host_agent::mount(cluster.dir()).await?;
     let id = wanted.to_string();
-    let Some((_, why)) = refused.into_iter().find(|(what, _)| *what == id) else {
-        return Ok(());
+    let failed = match host_agent::mount(cluster.dir()).await {
+        Ok(refused) => match refused.into_iter().find(|(what, _)| *what == id) {
+            None => return Ok(()),
+            Some((_, why)) => Error::new(ErrorId::Guest, format!("cannot mount {id}")).because(why),
+        },
+        Err(error) => error,
     };
-    forget(settings, &lock, name, wanted)?;
-    Err(Error::new(ErrorId::Guest, format!("cannot mount {id}")).because(why))
+    if !former.contains(wanted) {
+        forget(settings, &lock, name, wanted)?;
+    }
+    Err(failed)
 }
 
 /// Unmounts what is at a place of the current profile's machine, and gives it.
@@ -169,6 +199,12 @@ pub async fn remove(app: &App, place: &str) -> Result<Mount> {
     };
     let lock = lock(&app.settings, name, COMMAND, LOCK_LIMIT).await?;
     forget(&app.settings, &lock, name, found)?;
+    if found.host == app.settings.user_home {
+        // No container is to bring it back.
+        update(&app.settings, &lock, name, |record| {
+            record.home_is_kept_out = true;
+        })?;
+    }
     if cluster.state().await? == MachineState::Running {
         host_agent::mount(cluster.dir()).await?;
     }

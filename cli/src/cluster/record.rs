@@ -42,6 +42,9 @@ pub struct ClusterRecord {
     /// Folders of the host that its machine has; None where it never had one.
     #[serde(default)]
     pub mounts: Option<Vec<Mount>>,
+    /// Somebody took the home folder of the host's user out of it: no container brings it back.
+    #[serde(default)]
+    pub home_is_kept_out: bool,
     /// The context of the docker command that it was given.
     #[serde(default)]
     pub docker_context: Option<Kept>,

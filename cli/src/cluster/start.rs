@@ -19,6 +19,7 @@ use super::steps::{Step, Steps};
 use super::template::{self, Beginning};
 use super::{Cluster, boot, docker, hibernate, host_resources, image, kubeconfig, mount, store};
 use crate::commands::App;
+use crate::docker::daemon::DaemonSettings;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::images::cache;
 use crate::options::{Amount, ClusterOptions};
@@ -123,10 +124,10 @@ pub async fn start(
             // Some may have been written down just now.
             let cluster = Cluster::find(settings)?;
             let given = give_anew(app, &cluster, &agent, options).await?;
-            options.daemon.give(&agent).await?;
+            let configured = DaemonSettings::new(asked)?.give(&agent).await?;
             mount::settle(app, &cluster).await;
             return Ok(Outcome::WasRunning {
-                changed: changed || given || !options.daemon.is_empty(),
+                changed: changed || given || configured,
             });
         }
     }
@@ -164,7 +165,11 @@ pub async fn start(
     }
 
     steps.begin(Step::Image).await?;
-    let is_new = matches!(plan, Plan::New(..));
+    // What is kept for new clusters is for those.
+    let daemon = match &plan {
+        Plan::New(..) => options.daemon.clone(),
+        Plan::Existing(_) => DaemonSettings::new(asked)?,
+    };
     let (cluster, beginning, baking) = match plan {
         Plan::Existing(cluster) => {
             let beginning = beginning(app, &cluster).await?;
@@ -202,6 +207,9 @@ pub async fn start(
     }
     drop(baking);
 
+    if !cluster.record().was_ready() {
+        give_kept_images(app, &steps, &cluster).await?;
+    }
     let name = cluster.dir().name();
     let current = match has_kubernetes {
         true => {
@@ -220,11 +228,8 @@ pub async fn start(
             .warning(&format!("its Docker context is not brought back: {said}"));
     }
     mount::settle(app, &cluster).await;
-    if !options.daemon.is_empty() {
-        options.daemon.give(&cluster.agent().await?).await?;
-    }
-    if is_new {
-        give_kept_images(app, &cluster).await;
+    if !daemon.is_empty() {
+        daemon.give(&cluster.agent().await?).await?;
     }
     Ok(Outcome::Ready {
         version: cluster.record().spec.kubernetes().map(str::to_owned),
@@ -233,24 +238,29 @@ pub async fn start(
     })
 }
 
-/// Gives a new cluster the images that are kept for it.
-async fn give_kept_images(app: &App, cluster: &Cluster) {
-    let give = async {
-        let kept = cache::list(&app.settings)?;
-        if kept.is_empty() {
-            return Ok(());
-        }
-        let agent = cluster.agent().await?;
-        for image in kept {
-            cache::give(&agent, &image).await?;
-        }
-        Ok::<(), Error>(())
-    };
-    if let Err(error) = give.await {
-        let said = error.message();
-        app.progress
-            .warning(&format!("not all images of the cache are loaded: {said}"));
+/// Gives a new cluster the images that are kept for it; a warning names those that it cannot be given.
+async fn give_kept_images(app: &App, steps: &Steps<'_>, cluster: &Cluster) -> Result<()> {
+    let kept = cache::list(&app.settings)?;
+    if kept.is_empty() {
+        return Ok(());
     }
+    steps.begin(Step::Images).await?;
+    let agent = cluster.agent().await?;
+    for image in kept {
+        app.progress.detail(&image.image);
+        if let Err(error) = cache::give(&agent, &image).await {
+            let said = std::iter::once(error.message());
+            let said: Vec<&str> = said
+                .chain(error.causes().iter().map(String::as_str))
+                .collect();
+            app.progress.warning(&format!(
+                "{} is not loaded: {}",
+                image.image,
+                said.join("; ")
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Gives a machine that runs what the host has for it now, where that is something else than it has.
@@ -378,7 +388,9 @@ async fn plan(settings: &Settings, asked: &ClusterOptions, kept: &ClusterOptions
     if store(settings).exists(&settings.profile) {
         let cluster = Cluster::find(settings)?;
         refuse_other_settings(&cluster, asked, host.memory_total)?;
-        if let Some(Amount(disk_size)) = asked.disk_size {
+        let size = cluster.record().spec.disk_size;
+        let larger = asked.disk_size.filter(|Amount(asked)| *asked > size);
+        if let Some(Amount(disk_size)) = larger {
             let spec = ClusterSpec {
                 disk_size,
                 ..cluster.record().spec.clone()

@@ -47,6 +47,7 @@ steps! {
     Engine = "engine", "Starting the Docker engine";
     Template = "template", "Freezing it as a template";
     Rekey = "rekey", "Giving it an identity of its own";
+    Images = "images", "Loading the images that are kept";
     Kubeconfig = "kubeconfig", "Writing the kubeconfig";
 }
 

@@ -255,13 +255,13 @@ pub async fn settle_size(
     }
     let mut machine = store(settings).get(cluster.dir().name())?;
     resize(&mut machine.spec, wanted);
-    store(settings).save(lock, &machine)?;
-    let cluster = Cluster::find(settings)?;
     if cluster.state().await?.has_process() {
+        // First: once it is written down nobody asks again.
         let driver = cluster.driver()?;
-        driver.grow(cluster.dir(), cluster.machine_spec()).await?;
+        driver.grow(cluster.dir(), &machine.spec).await?;
     }
-    Ok(cluster)
+    store(settings).save(lock, &machine)?;
+    Cluster::find(settings)
 }
 
 /// Removes templates that are too old or cannot be used, and frozen disks that nothing names.

@@ -50,7 +50,10 @@ impl Args {
     pub async fn run(self, app: &App) -> Result<u8> {
         let file = match self.file {
             Some(file) => file,
-            None => own_file()?,
+            None => {
+                warn_of_override(app);
+                own_file()?
+            }
         };
         let unreadable = || format!("cannot read {}", file.display());
         let text = std::fs::read_to_string(&file).context(ErrorId::Usage, unreadable)?;
@@ -68,14 +71,22 @@ impl Args {
         };
         let home = in_machine(home).ok();
         let variables = variables(folder, self.env_file.as_deref())?;
+        let of_file = |name: &str| variables.get(name).filter(|value| !value.is_empty());
+        let mut profiles: BTreeSet<String> = self.compose_profile.into_iter().collect();
+        if profiles.is_empty() {
+            let named = of_file("COMPOSE_PROFILES").into_iter();
+            profiles.extend(named.flat_map(|names| names.split(',')).map(str::to_owned));
+        }
+        let project = self.project_name.as_deref();
+        let project = project.or_else(|| of_file("COMPOSE_PROJECT_NAME").map(String::as_str));
         let source = Source {
             file: &file.file_name().unwrap_or_default().to_string_lossy(),
             text: &text,
-            project: self.project_name.as_deref().unwrap_or(&name),
+            project: project.unwrap_or(&name),
             folder: &in_machine(folder)?,
             home: home.as_deref(),
             variables: &variables,
-            profiles: &self.compose_profile.into_iter().collect::<BTreeSet<_>>(),
+            profiles: &profiles,
             files: &files,
         };
         let converted = coracle_convert::convert(&source)
@@ -98,6 +109,20 @@ fn own_file() -> Result<PathBuf> {
         let message = format!("there is no {} here", FILES[0]);
         Error::new(ErrorId::Usage, message).help("name the Compose file")
     })
+}
+
+/// Compose reads such a file beside its own, and this command does not.
+fn warn_of_override(app: &App) {
+    for name in ["compose.override", "docker-compose.override"] {
+        for extension in ["yaml", "yml"] {
+            let file = format!("{name}.{extension}");
+            if Path::new(&file).is_file() {
+                app.progress.warning(&format!(
+                    "{file} is not read; `docker compose config` writes both as one file"
+                ));
+            }
+        }
+    }
 }
 
 /// The variables of the environment, and of a file where the environment has none.
@@ -125,9 +150,8 @@ fn variables(folder: &Path, file: Option<&Path>) -> Result<BTreeMap<String, Stri
             format!("{}: {error}", named.display()),
         )
     })?;
-    let mut of_file = BTreeMap::new();
-    of_file.extend(parsed.variables);
-    for (name, value) in of_file {
+    // Of a name that is there twice, the last one counts.
+    for (name, value) in parsed.variables.into_iter().rev() {
         variables.entry(name).or_insert(value);
     }
     Ok(variables)

@@ -77,6 +77,7 @@ fn purge(app: &App) -> Result<()> {
         "profile",
         "disks",
         "templates",
+        "kept-images",
     ];
     let failed = || format!("cannot remove {}", home.display());
     for entry in std::fs::read_dir(home).context(ErrorId::Write, failed)? {

@@ -28,6 +28,8 @@ const VERSION: &str = "/v1.44";
 const LONGEST_LINE: usize = 16 << 20;
 /// What an error's body holds at the most.
 const LONGEST_ERROR: usize = 1 << 20;
+/// What says that somebody has an image: the machine's agent, and dockerd.
+const IN_USE: [&str; 3] = ["uses it", "is using", "is being used"];
 /// What may stand in a path as it is.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
@@ -166,7 +168,9 @@ async fn refusal(answer: Response<Incoming>) -> Error {
     let id = match status {
         StatusCode::NOT_FOUND => ErrorId::GuestNotFound,
         StatusCode::BAD_REQUEST => ErrorId::Usage,
-        StatusCode::CONFLICT => ErrorId::ImageInUse,
+        StatusCode::CONFLICT if IN_USE.iter().any(|words| said.contains(words)) => {
+            ErrorId::ImageInUse
+        }
         _ => id_of(&said),
     };
     Error::new(id, said)

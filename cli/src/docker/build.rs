@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
 /// Bytes on their way into the machine.
@@ -89,11 +90,12 @@ pub async fn build(
     if build.pull {
         query.push(("pull", "1".into()));
     }
+    let failure = Arc::default();
     let body = match &context {
         Context::Folder(folder) => {
             let content = Content::of(folder, build.file.as_deref())?;
             query.push(("dockerfile", content.dockerfile.clone()));
-            content.send()
+            content.send(Arc::clone(&failure))
         }
         Context::Stdin | Context::Remote(_) => {
             if let Some(file) = &build.file {
@@ -110,8 +112,18 @@ pub async fn build(
     };
     let path = format!("/build?{}", api::query(query));
     let headers = [("content-type", "application/x-tar".to_owned())];
-    let answer = engine.send(Method::POST, &path, &headers, body).await?;
-    let mut messages = api::messages(answer);
+    let answer = engine.send(Method::POST, &path, &headers, body).await;
+    let failed: Option<io::Error> = failure
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    if let Some(error) = failed {
+        // What the engine made of half a context explains nothing.
+        let message = "a file to build from cannot be read";
+        return Err(Error::caused_by(ErrorId::Usage, message, &error)
+            .help("make it readable, or leave it out with .dockerignore"));
+    }
+    let mut messages = api::messages(answer?);
     let mut trace = Trace::default();
     let mut id = None;
     while let Some(message) = messages.next().await {
@@ -204,21 +216,22 @@ impl Content {
         })
     }
 
-    /// Its archive, made while it is sent. An error of this side breaks it off.
-    fn send(self) -> api::Body {
+    /// Its archive, made while it is sent. An error of this side breaks it off, and is kept.
+    fn send(self, failure: Arc<Mutex<Option<io::Error>>>) -> api::Body {
         let (here, there) = tokio::io::duplex(PIPE);
         let writing = tokio::task::spawn_blocking({
             let sink = SyncIoBridge::new(here);
             move || self.write(io::BufWriter::with_capacity(PIPE, sink))
         });
-        let failure = futures::stream::once(async move {
-            match writing.await {
-                Ok(Ok(())) => Ok(Bytes::new()),
-                Ok(Err(error)) => Err(error),
-                Err(error) => Err(io::Error::other(error)),
-            }
+        let end = futures::stream::once(async move {
+            let ended = writing.await.map_err(io::Error::other).flatten();
+            ended.map(|()| Bytes::new()).map_err(|error| {
+                let text = error.to_string();
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                io::Error::other(text)
+            })
         });
-        api::stream(ReaderStream::with_capacity(there, PIPE).chain(failure))
+        api::stream(ReaderStream::with_capacity(there, PIPE).chain(end))
     }
 
     fn write(&self, sink: impl io::Write) -> io::Result<()> {
@@ -243,21 +256,45 @@ impl Content {
             let Ok(within) = path.strip_prefix(&self.root) else {
                 continue;
             };
-            let is_out = self.ignore.leaves_out(&slashed(within));
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
+            let name = slashed(within);
+            let is_out = self.ignore.leaves_out(&name);
+            let meta = entry.metadata()?;
+            let mut header = header(&meta);
+            if meta.is_dir() {
                 if !is_out {
-                    archive.append_path_with_name(&path, within)?;
+                    archive.append_data(&mut header, within, io::empty())?;
                 }
-                if !is_out || self.ignore.may_keep_within() {
+                if !is_out || self.ignore.may_keep_within(&name) {
                     self.add(archive, &path)?;
                 }
-            } else if !is_out && (kind.is_file() || kind.is_symlink()) {
-                archive.append_path_with_name(&path, within)?;
+            } else if is_out {
+                continue;
+            } else if meta.is_file() {
+                let named = |error: io::Error| {
+                    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+                };
+                let mut file = fs::File::open(&path).map_err(named)?;
+                archive.append_data(&mut header, within, &mut file)?;
+            } else if meta.is_symlink() {
+                archive.append_link(&mut header, within, fs::read_link(&path)?)?;
             }
         }
         Ok(())
     }
+}
+
+/// The header of an entry, which is root's, as in what docker's own client sends: images are not to have the
+/// numbers of this host's users.
+fn header(meta: &fs::Metadata) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(meta);
+    header.set_uid(0);
+    header.set_gid(0);
+    if cfg!(windows) {
+        // Nothing tells there which files are programs.
+        header.set_mode(0o755);
+    }
+    header
 }
 
 /// A relative path with `/` between its parts.
@@ -323,6 +360,29 @@ mod tests {
         assert_eq!(error.id(), ErrorId::Usage);
         let missing = Content::of(folder.path(), Some(Path::new("none"))).unwrap_err();
         assert_eq!(missing.id(), ErrorId::Usage);
+    }
+
+    #[test]
+    fn what_is_sent_is_roots() {
+        let folder = tempfile::tempdir().unwrap();
+        coracle_vm::store::atomic::write(&folder.path().join("Dockerfile"), b"FROM scratch")
+            .unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path().join("Dockerfile"), Some(1234), Some(1234))
+                .unwrap();
+        }
+        let mut bytes = Vec::new();
+        Content::of(folder.path(), None)
+            .unwrap()
+            .write(&mut bytes)
+            .unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let entry = archive.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(
+            (entry.header().uid().unwrap(), entry.header().gid().unwrap()),
+            (0, 0)
+        );
+        assert!(entry.header().mtime().unwrap() > 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::error::{Error, ErrorId, Result};
 use crate::options::ClusterOptions;
 use coracle_protocol::client::AgentClient;
+use coracle_protocol::{is_mirror, is_registry};
 use serde_json::{Map, Value};
 
 /// Settings by their names in `daemon.json`.
@@ -22,17 +23,14 @@ impl DaemonSettings {
         }
         let list = |texts: &[String]| texts.iter().cloned().map(Value::String).collect();
         if let Some(registries) = options.insecure_registry.as_deref() {
-            let wrong = |text: &&String| text.is_empty() || text.contains("://");
-            if let Some(text) = registries.iter().find(wrong) {
+            if let Some(text) = registries.iter().find(|text| !is_registry(text)) {
                 let help = "write HOST:PORT, or a range of addresses such as 10.0.0.0/8";
                 return Err(usage("insecure-registry", text, help));
             }
             settings.insert("insecure-registries".into(), Value::Array(list(registries)));
         }
         if let Some(mirrors) = options.registry_mirror.as_deref() {
-            let is_url =
-                |text: &String| text.starts_with("http://") || text.starts_with("https://");
-            if let Some(text) = mirrors.iter().find(|text| !is_url(text)) {
+            if let Some(text) = mirrors.iter().find(|text| !is_mirror(text)) {
                 let help = "write a URL, such as https://mirror.example.com";
                 return Err(usage("registry-mirror", text, help));
             }
@@ -41,10 +39,10 @@ impl DaemonSettings {
         Ok(Self(settings))
     }
 
-    /// Has the machine's engine take them, which asks nothing of it where there are none.
-    pub async fn give(&self, agent: &AgentClient) -> Result<()> {
+    /// Has the machine's engine take them, which asks nothing of it where there are none. Whether it had others.
+    pub async fn give(&self, agent: &AgentClient) -> Result<bool> {
         if self.0.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let patch = Value::Object(self.0.clone()).to_string();
         Ok(agent.configure_docker(patch).await?)

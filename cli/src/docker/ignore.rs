@@ -2,9 +2,9 @@
 //!
 //! Patterns are those of the Dockerfile reference: relative to the context's root, `*` within a name, `**` over
 //! any number of folders, `!` for what is a part after all; the last one that matches a path, or a folder
-//! above it, counts.
+//! above it, counts. Globs of the usual libraries mean other things by `**` within a name, and by braces.
 
-use globset::{Glob, GlobBuilder, GlobMatcher};
+use regex::Regex;
 
 /// The patterns of one file, in its order.
 #[derive(Debug, Default)]
@@ -14,9 +14,20 @@ pub struct Ignore {
 
 #[derive(Debug)]
 struct Rule {
-    matcher: GlobMatcher,
+    /// The whole pattern.
+    whole: Regex,
+    /// Its parts, of one that keeps.
+    parts: Vec<Part>,
     /// It takes back what others left out.
     keeps: bool,
+}
+
+/// What a pattern has between two slashes.
+#[derive(Debug)]
+enum Part {
+    Name(Regex),
+    /// It reaches over slashes.
+    Any,
 }
 
 impl Ignore {
@@ -40,11 +51,8 @@ impl Ignore {
             if pattern.is_empty() {
                 continue;
             }
-            let matcher = glob(&pattern).map_err(|error| (index + 1, error.to_string()))?;
-            rules.push(Rule {
-                matcher: matcher.compile_matcher(),
-                keeps,
-            });
+            let rule = Rule::new(&pattern, keeps);
+            rules.push(rule.map_err(|reason| (index + 1, reason))?);
         }
         Ok(Self { rules })
     }
@@ -56,7 +64,7 @@ impl Ignore {
         let mut is_out = false;
         for rule in &self.rules {
             // A rule that would change nothing need not be asked.
-            if rule.keeps == is_out && places.iter().any(|place| rule.matcher.is_match(place)) {
+            if rule.keeps == is_out && places.iter().any(|place| rule.whole.is_match(place)) {
                 is_out = !rule.keeps;
             }
         }
@@ -64,16 +72,81 @@ impl Ignore {
     }
 
     /// Whether something below a folder that is left out may be a part all the same.
-    pub fn may_keep_within(&self) -> bool {
-        self.rules.iter().any(|rule| rule.keeps)
+    pub fn may_keep_within(&self, folder: &str) -> bool {
+        let mut keeping = self.rules.iter().filter(|rule| rule.keeps);
+        keeping.any(|rule| rule.may_match_within(folder))
     }
 }
 
-fn glob(pattern: &str) -> Result<Glob, globset::Error> {
-    GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .backslash_escape(true)
-        .build()
+impl Rule {
+    fn new(pattern: &str, keeps: bool) -> Result<Self, String> {
+        let parts = pattern.split('/').filter(|_| keeps).map(|part| {
+            Ok(match part.contains("**") {
+                true => Part::Any,
+                false => Part::Name(expression(part)?),
+            })
+        });
+        Ok(Self {
+            whole: expression(pattern)?,
+            parts: parts.collect::<Result<_, String>>()?,
+            keeps,
+        })
+    }
+
+    fn may_match_within(&self, folder: &str) -> bool {
+        for (name, part) in folder.split('/').zip(&self.parts) {
+            match part {
+                Part::Any => return true,
+                Part::Name(part) if part.is_match(name) => {}
+                Part::Name(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+/// A pattern as an expression for a whole path.
+fn expression(pattern: &str) -> Result<Regex, String> {
+    let mut expression = String::from("^");
+    let mut rest = pattern.chars().peekable();
+    while let Some(next) = rest.next() {
+        match next {
+            '*' if rest.next_if_eq(&'*').is_some() => {
+                let is_before_slash = rest.next_if_eq(&'/').is_some();
+                let is_last = rest.peek().is_none();
+                expression.push_str(match (is_last, is_before_slash) {
+                    (true, _) => ".*",
+                    // Also no folder at all.
+                    (false, true) => "(.*/)?",
+                    (false, false) => ".*",
+                });
+            }
+            '*' => expression.push_str("[^/]*"),
+            '?' => expression.push_str("[^/]"),
+            '[' => {
+                let class: String = rest.by_ref().take_while(|&c| c != ']').collect();
+                let (not, class) = match class.strip_prefix('^') {
+                    Some(class) => ("^", class),
+                    None => ("", &*class),
+                };
+                if class.is_empty() || !pattern.contains(']') {
+                    return Err("a [ without its ]".to_owned());
+                }
+                let class = class
+                    .replace('[', "\\[")
+                    .replace('&', "\\&")
+                    .replace('~', "\\~");
+                expression.push_str(&format!("[{not}{class}]"));
+            }
+            '\\' => match rest.next() {
+                Some(escaped) => expression.push_str(&regex::escape(&escaped.to_string())),
+                None => return Err("a \\ with nothing behind it".to_owned()),
+            },
+            plain => expression.push_str(&regex::escape(&plain.to_string())),
+        }
+    }
+    expression.push('$');
+    Regex::new(&expression).map_err(|error| error.to_string())
 }
 
 /// A pattern without `.`, `..`, and slashes at its ends.
@@ -120,18 +193,45 @@ mod tests {
         ] {
             assert!(!ignore.leaves_out(part), "{part}");
         }
-        assert!(ignore.may_keep_within());
+        assert!(ignore.may_keep_within("target"));
+        assert!(!ignore.may_keep_within("node_modules"));
     }
 
     #[test]
     fn all_but_some_is_said_with_a_star_and_exceptions() {
-        let ignore = Ignore::parse("*\n!src\n!Dockerfile\nsrc/**/*.tmp").unwrap();
+        let ignore = Ignore::parse("*\n!src\n!Dockerfile\nsrc/**/*.tmp\n!**/kept").unwrap();
         assert!(ignore.leaves_out("README.md"));
         assert!(!ignore.leaves_out("src"));
         assert!(!ignore.leaves_out("src/main.c"));
         assert!(ignore.leaves_out("src/a/b.tmp"));
         assert!(!ignore.leaves_out("Dockerfile"));
+        assert!(ignore.may_keep_within("anything/at/all"));
+        assert!(!Ignore::default().may_keep_within("src"));
+    }
+
+    /// Each means what Docker's own matcher means by it.
+    #[test]
+    fn stars_reach_as_far_as_dockers() {
+        for (pattern, path, is_out) in [
+            ("**.pem", "certs/a.pem", true),
+            ("secrets**", "secrets/deep/file", true),
+            ("**/secret", "secret", true),
+            ("a/**/b", "a/b", true),
+            ("a/**/b", "a/x/y/b", true),
+            ("a*", "b/a", false),
+            ("{a,b}", "a", false),
+            ("{a,b}", "{a,b}", true),
+            ("a+(b)", "a+(b)", true),
+            ("a.b", "axb", false),
+            ("[a-c]x", "bx", true),
+            ("[^a-c]x", "bx", false),
+            ("\\*", "*", true),
+            ("\\*", "x", false),
+        ] {
+            let ignore = Ignore::parse(pattern).unwrap();
+            assert_eq!(ignore.leaves_out(path), is_out, "{pattern} {path}");
+        }
         assert_eq!(Ignore::parse("ok\na[").unwrap_err().0, 2);
-        assert!(!Ignore::default().may_keep_within());
+        assert_eq!(Ignore::parse("a\\").unwrap_err().0, 1);
     }
 }

@@ -6,10 +6,16 @@ use crate::settings::Settings;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde_json::{Value, json};
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
 
+/// How long a helper may take: somebody may have to unlock a keyring for it.
+const HELPER: Duration = Duration::from_secs(120);
+/// What helpers say of a registry where nobody has logged in (docker-credential-helpers, `credentials/error.go`).
+const UNKNOWN: &str = "credentials not found";
 /// How the docker command calls Docker's own registry.
 const HUB: &str = "https://index.docker.io/v1/";
 
@@ -25,7 +31,7 @@ fn registry(image: &str) -> &str {
 }
 
 /// The header `X-Registry-Auth` for an image's registry; empty credentials where nobody has logged in.
-pub fn header(settings: &Settings, image: &str) -> Result<String> {
+pub async fn header(settings: &Settings, image: &str) -> Result<String> {
     let kept = read(&settings.docker_config.join("config.json"))?;
     let registry = registry(image);
     let found = match helper(&kept, registry) {
@@ -37,7 +43,7 @@ pub fn header(settings: &Settings, image: &str) -> Result<String> {
                     format!("{program} is not installed, which keeps who you are at {registry}"),
                 )
             })?;
-            ask(&path, registry)?
+            ask(&path, registry).await?
         }
         None => from_settings(&kept, registry),
     };
@@ -61,8 +67,23 @@ fn helper<'a>(kept: &'a Value, registry: &str) -> Option<&'a str> {
         .filter(|name| !name.is_empty())
 }
 
+/// A registry's host, of its name or URL.
+fn host(name: &str) -> &str {
+    let rest = name
+        .strip_prefix("https://")
+        .or_else(|| name.strip_prefix("http://"));
+    let rest = rest.unwrap_or(name);
+    rest.split_once('/').map_or(rest, |(host, _)| host)
+}
+
 fn from_settings(kept: &Value, registry: &str) -> Option<Value> {
-    let entry = kept["auths"].get(registry)?;
+    let auths = kept["auths"].as_object()?;
+    // Older logins are kept under a URL.
+    let entry = auths.get(registry).or_else(|| {
+        let mut entries = auths.iter();
+        let same = entries.find(|(name, _)| host(name) == host(registry));
+        same.map(|(_, entry)| entry)
+    })?;
     if let Some(token) = entry["identitytoken"].as_str() {
         return Some(json!({ "identitytoken": token, "serveraddress": registry }));
     }
@@ -74,25 +95,31 @@ fn from_settings(kept: &Value, registry: &str) -> Option<Value> {
 }
 
 /// Asks a helper, by the protocol of docker-credential-helpers.
-fn ask(program: &Path, registry: &str) -> Result<Option<Value>> {
+async fn ask(program: &Path, registry: &str) -> Result<Option<Value>> {
     let failed = || format!("{} does not answer", program.display());
     let mut child = Command::new(program)
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
         .spawn()
         .context(ErrorId::ConfigInvalid, failed)?;
     if let Some(mut input) = child.stdin.take() {
-        input
-            .write_all(registry.as_bytes())
-            .context(ErrorId::ConfigInvalid, failed)?;
+        let written = input.write_all(registry.as_bytes()).await;
+        written.context(ErrorId::ConfigInvalid, failed)?;
     }
-    let output = child.wait_with_output();
+    let output = tokio::time::timeout(HELPER, child.wait_with_output()).await;
+    let output = output.map_err(|_| Error::new(ErrorId::ConfigInvalid, failed()))?;
     let output = output.context(ErrorId::ConfigInvalid, failed)?;
     if !output.status.success() {
-        // It knows nobody there.
-        return Ok(None);
+        // They say it on either stream.
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        return match said.contains(UNKNOWN) {
+            true => Ok(None),
+            false => Err(Error::new(ErrorId::ConfigInvalid, failed()).because(said)),
+        };
     }
     let said: Value =
         serde_json::from_slice(&output.stdout).context(ErrorId::ConfigInvalid, failed)?;
@@ -131,6 +158,7 @@ mod tests {
             "auths": {
                 "a.example": { "auth": STANDARD.encode("me:pass:word") },
                 "b.example": { "identitytoken": "token" },
+                "https://e.example/v1/": { "auth": STANDARD.encode("old:login") },
             },
             "credHelpers": { "c.example": "secretservice" },
         });
@@ -144,6 +172,10 @@ mod tests {
             "token"
         );
         assert_eq!(from_settings(&kept, "d.example"), None);
+        assert_eq!(
+            from_settings(&kept, "e.example").unwrap()["username"],
+            "old"
+        );
         assert_eq!(helper(&kept, "c.example"), Some("secretservice"));
         assert_eq!(helper(&kept, "a.example"), None);
         let all = json!({ "credsStore": "desktop" });

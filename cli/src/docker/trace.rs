@@ -28,8 +28,6 @@ struct Vertex {
     cached: bool,
     #[prost(message, optional, tag = "5")]
     started: Option<prost_types::Timestamp>,
-    #[prost(string, tag = "7")]
-    error: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -84,7 +82,8 @@ impl Trace {
 
     /// What the steps' programs said last.
     pub fn said_last(&self) -> Vec<String> {
-        self.last.iter().cloned().collect()
+        let unfinished = self.parts.values().filter(|part| !part.is_empty());
+        self.last.iter().chain(unfinished).cloned().collect()
     }
 }
 
@@ -99,7 +98,6 @@ mod tests {
             name: "[1/2] RUN make".into(),
             cached,
             started: started.then(prost_types::Timestamp::default),
-            error: String::new(),
         };
         let log = |text: &str| Log {
             vertex: "sha256:a".into(),
@@ -119,7 +117,8 @@ mod tests {
         assert_eq!(trace.take(&begun), ["[1/2] RUN make", "one"]);
         let done = message(vec![vertex(true, false)], vec![log("o\n")]);
         assert_eq!(trace.take(&done), ["two"]);
-        assert_eq!(trace.said_last(), ["one", "two"]);
+        trace.take(&message(vec![], vec![log("no end")]));
+        assert_eq!(trace.said_last(), ["one", "two", "no end"]);
         assert_eq!(trace.take("no base64"), Vec::<String>::new());
         let cached = message(vec![vertex(true, true)], vec![]);
         assert_eq!(Trace::default().take(&cached), ["[1/2] RUN make (cached)"]);

@@ -37,19 +37,20 @@ async fn answer(settings: &Settings, pauses: &mut Pauses) -> Result<()> {
         questions => questions?,
     };
     loop {
-        let number = questions.next().await?;
+        let asked = questions.next().await?;
         pauses.reset();
-        let refused = match mount::bring_home(settings).await {
+        let refused = match mount::bring_home(settings, &asked.path).await {
             Ok(()) => String::new(),
             Err(error) => {
-                let causes = error.causes().join("; ");
-                log(&format!(
-                    "no home folder for containers: {} {causes}",
-                    error.message()
-                ));
-                format!("{}; {causes}", error.message())
+                let said = std::iter::once(error.message());
+                let said: Vec<&str> = said
+                    .chain(error.causes().iter().map(String::as_str))
+                    .collect();
+                let said = said.join("; ");
+                log(&format!("no home folder for a container: {said}"));
+                said
             }
         };
-        questions.answer(number, refused).await?;
+        questions.answer(asked.number, refused).await?;
     }
 }

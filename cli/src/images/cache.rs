@@ -30,7 +30,15 @@ fn folder(settings: &Settings) -> PathBuf {
 }
 
 fn file(settings: &Settings, image: &str) -> PathBuf {
-    let name = utf8_percent_encode(image, IN_NAME);
+    // One name for what is one image.
+    let last = image.rsplit_once('/').map_or(image, |(_, last)| last);
+    let tag = if last.contains([':', '@']) {
+        ""
+    } else {
+        ":latest"
+    };
+    let image = format!("{image}{tag}");
+    let name = utf8_percent_encode(&image, IN_NAME);
     folder(settings).join(format!("{name}.{EXTENSION}"))
 }
 

@@ -99,14 +99,27 @@ fn refused(error: AgentError) -> Error {
 
 /// Saves images of a machine to a file, whole or not at all; its size in bytes.
 pub async fn save(agent: &AgentClient, images: &[String], file: &Path) -> Result<u64> {
-    let mut archive = agent.export_images(images).await?;
     let unwritable = || format!("cannot write {}", file.display());
+    // A device or a link would be replaced by a file.
+    if std::fs::symlink_metadata(file).is_ok_and(|meta| !meta.is_file()) {
+        return Err(Error::new(ErrorId::Usage, unwritable())
+            .because("it is there already, and no file")
+            .help("name a file, or - for standard output"));
+    }
+    let mut archive = agent.export_images(images).await?;
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut written =
-        tempfile::NamedTempFile::new_in(folder).context(ErrorId::Usage, unwritable)?;
+    // With the permissions of any other new file.
+    #[cfg(unix)]
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(permissions);
+    let mut written = builder
+        .tempfile_in(folder)
+        .context(ErrorId::Usage, unwritable)?;
     let mut chunk = vec![0; CHUNK];
     let mut bytes = 0;
     loop {
@@ -125,19 +138,6 @@ pub async fn save(agent: &AgentClient, images: &[String], file: &Path) -> Result
     }
     let synced = written.as_file().sync_all();
     synced.context(ErrorId::HostStorage, unwritable)?;
-    readable(written.as_file()).context(ErrorId::Write, unwritable)?;
     written.persist(file).context(ErrorId::Write, unwritable)?;
     Ok(bytes)
-}
-
-/// Gives a file the permissions of any other, where a temporary one is its owner's alone.
-#[cfg(unix)]
-fn readable(file: &std::fs::File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn readable(_file: &std::fs::File) -> std::io::Result<()> {
-    Ok(())
 }

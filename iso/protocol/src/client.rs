@@ -124,14 +124,14 @@ impl AgentClient {
     }
 
     /// Adds settings to those of the Docker engine, an object as in `daemon.json`; see `Docker.Configure`.
+    /// Whether that had others.
     ///
     /// # Errors
     /// [`AgentError::Invalid`] for what dockerd does not take.
-    pub async fn configure_docker(&self, settings: String) -> Result<(), AgentError> {
+    pub async fn configure_docker(&self, settings: String) -> Result<bool, AgentError> {
         let request = ConfigureRequest { settings };
         let mut client = DockerClient::new(self.channel());
-        client.configure(request).await?;
-        Ok(())
+        Ok(client.configure(request).await?.into_inner().changed)
     }
 
     /// Takes the machine's questions for the home folder of the host's user; see `Docker.BringHome`.
@@ -293,13 +293,13 @@ pub struct HomeQuestions {
 }
 
 impl HomeQuestions {
-    /// Waits for one; its number.
+    /// Waits for one.
     ///
     /// # Errors
     /// The machine is gone.
-    pub async fn next(&mut self) -> Result<u64, AgentError> {
+    pub async fn next(&mut self) -> Result<HomeAsked, AgentError> {
         match self.asked.message().await? {
-            Some(asked) => Ok(asked.number),
+            Some(asked) => Ok(asked),
             None => Err(AgentError::Protocol("the agent ended its questions")),
         }
     }

@@ -70,7 +70,104 @@ pub fn machine_path(windows: &str) -> Option<String> {
     Some(format!("/host/{letter}{}", rest.replace('\\', "/")))
 }
 
+/// Whether a text is a registry without a certificate: `HOST`, `HOST:PORT`, or a range of addresses. What is
+/// neither keeps dockerd from starting.
+#[must_use]
+pub fn is_registry(text: &str) -> bool {
+    if let Some((address, bits)) = text.split_once('/') {
+        let most = match address.parse() {
+            Ok(std::net::IpAddr::V4(_)) => 32,
+            Ok(std::net::IpAddr::V6(_)) => 128,
+            Err(_) => return false,
+        };
+        return bits.parse::<u8>().is_ok_and(|bits| bits <= most);
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    is_host(host) && is_port
+}
+
+/// Whether a text is a mirror of a registry: a URL with a host and perhaps a path.
+#[must_use]
+pub fn is_mirror(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    let Some(rest) = rest else {
+        return false;
+    };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    !host.contains('/') && is_registry(host) && path.chars().all(is_plain)
+}
+
+fn is_host(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let ends_well = |text: &str| !text.starts_with(['-', '.']) && !text.ends_with(['-', '.']);
+    !text.is_empty() && text.chars().all(is_plain) && ends_well(text)
+}
+
 /// Where folders of the host may be mounted in the machine: below one of these at its root.
 pub const MOUNT_ROOTS: [&str; 12] = [
     "mnt", "home", "root", "srv", "opt", "tmp", "data", "host", "src", "work", "Users", "Volumes",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_are_hosts_with_ports_or_ranges() {
+        for text in [
+            "registry.lan",
+            "registry.lan:5000",
+            "10.0.0.1:80",
+            "10.0.0.0/8",
+            "fd00::/8",
+        ] {
+            assert!(is_registry(text), "{text}");
+        }
+        for text in [
+            "",
+            "a b",
+            "h:99999",
+            "h:0",
+            "registry.lan:5000/team",
+            "http://a",
+            "10.0.0.0/33",
+            "a\"b",
+            ".a",
+        ] {
+            assert!(!is_registry(text), "{text}");
+        }
+        for text in ["https://m.example", "http://m.example:5000/a/b"] {
+            assert!(is_mirror(text), "{text}");
+        }
+        for text in [
+            "m.example",
+            "ftp://m",
+            "https://",
+            "https://m/?x",
+            "https://m\"",
+            "https://a@m",
+        ] {
+            assert!(!is_mirror(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_of_windows_have_a_place_in_the_machine() {
+        for (path, place) in [
+            (r"C:\Users\me", Some("/host/c/Users/me")),
+            ("d:/x", Some("/host/d/x")),
+            ("/home/me", None),
+            ("c:", None),
+            ("é:/x", None),
+        ] {
+            assert_eq!(machine_path(path).as_deref(), place, "{path}");
+        }
+    }
+}

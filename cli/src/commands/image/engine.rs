@@ -50,7 +50,7 @@ impl BuildArgs {
             no_cache: self.no_cache,
             pull: self.pull,
         };
-        let engine = engine(app)?;
+        let engine = engine(app).await?;
         app.progress.step("build", "Building the image", 1, 1);
         let context = Context::parse(&self.context);
         let id = build::build(&engine, &what, context, &app.progress).await?;
@@ -64,12 +64,14 @@ impl BuildArgs {
     }
 }
 
-fn engine(app: &App) -> Result<Engine> {
-    Engine::of(&Cluster::find(&app.settings)?)
+async fn engine(app: &App) -> Result<Engine> {
+    let cluster = Cluster::find(&app.settings)?;
+    cluster.require_running().await?;
+    Engine::of(&cluster)
 }
 
 pub(super) async fn remove(app: &App, images: &[String], force: bool) -> Result<()> {
-    let engine = engine(app)?;
+    let engine = engine(app).await?;
     for image in images {
         let path = format!("/images/{}?force={force}", api::in_path(image));
         let parts = engine.json(Method::DELETE, &path).await?;
@@ -121,8 +123,8 @@ pub(super) async fn push(app: &App, image: &str) -> Result<()> {
 
 /// Has an image fetched or sent, and shows how that goes.
 async fn transfer(app: &App, image: &str, path: &str, doing: &str) -> Result<()> {
-    let engine = engine(app)?;
-    let header = registry::header(&app.settings, image)?;
+    let engine = engine(app).await?;
+    let header = registry::header(&app.settings, image).await?;
     app.progress
         .step("transfer", &format!("{doing} {image}"), 1, 1);
     let headers = [("x-registry-auth", header)];
@@ -165,14 +167,14 @@ pub(super) async fn tag(app: &App, image: &str, name: &str) -> Result<()> {
     let (repository, tag) = name_and_tag(name);
     let query = api::query([("repo", repository.to_owned()), ("tag", tag.to_owned())]);
     let path = format!("/images/{}/tag?{query}", api::in_path(image));
-    engine(app)?.json(Method::POST, &path).await.map(drop)
+    engine(app).await?.json(Method::POST, &path).await.map(drop)
 }
 
 pub(super) async fn prune(app: &App, all: bool) -> Result<()> {
     let filters = serde_json::json!({ "dangling": [(!all).to_string()] });
     let query = api::query([("filters", filters.to_string())]);
     let path = format!("/images/prune?{query}");
-    let removed = engine(app)?.json(Method::POST, &path).await?;
+    let removed = engine(app).await?.json(Method::POST, &path).await?;
     print_removed(&removed["ImagesDeleted"]);
     let freed = removed["SpaceReclaimed"].as_u64().unwrap_or(0);
     app.progress

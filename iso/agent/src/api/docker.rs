@@ -38,13 +38,13 @@ impl Service for Docker {
         let settings = serde_json::from_str(&settings);
         let settings = settings.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let configured = self.0.engine.configure(&self.0.children, &settings).await;
-        configured.map_err(|error| match error {
+        let changed = configured.map_err(|error| match error {
             SettingsError::Invalid(reason) => Status::invalid_argument(reason),
             SettingsError::File(_) | SettingsError::Dockerd(_) => {
                 Status::internal(error.to_string())
             }
         })?;
-        Ok(Response::new(ConfigureReply {}))
+        Ok(Response::new(ConfigureReply { changed }))
     }
 
     type BringHomeStream = Replies<HomeAsked>;
@@ -61,9 +61,10 @@ impl Service for Docker {
                 engine.home().answer(number, refused);
             }
         });
-        let questions = WatchStream::new(self.0.engine.home().asked()).filter_map(move |number| {
+        let questions = WatchStream::new(self.0.engine.home().asked()).filter_map(move |asked| {
             let _ = &aside;
-            (number > 0).then_some(Ok(HomeAsked { number }))
+            let (number, path) = (asked.number, asked.path);
+            (number > 0).then_some(Ok(HomeAsked { number, path }))
         });
         Ok(Response::new(Box::pin(questions)))
     }

@@ -9,32 +9,42 @@ use bytes::Bytes;
 use coracle_protocol::machine_path;
 use hyper::Method;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// Where people's home folders are, also in the machine: what is there may be meant of the host.
 const HOMES: [&str; 3] = ["/home", "/root", "/Users"];
 
-/// Whether a request makes a container.
-pub(super) fn makes_a_container(method: &Method, path: &str) -> bool {
-    method == Method::POST && super::asked::unversioned(path) == "/containers/create"
+/// Who asks for a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Client {
+    /// Somebody with the cluster's certificate: the host's user.
+    Outside,
+    /// A program in the machine, or a pod that was given the socket. It gets nothing of the host.
+    Inside,
+}
+
+/// Whether a request makes a container, or a volume that may stand for a folder.
+pub(super) fn names_folders(method: &Method, path: &str) -> bool {
+    let path = super::asked::unversioned(path);
+    method == Method::POST && matches!(path, "/containers/create" | "/volumes/create")
 }
 
 impl Engine {
     /// Sees to it that the machine has what a container is to have of it. Gives the request's body, with paths
     /// as the machine has them; or why there can be no such container.
-    pub(super) async fn settle_binds(&self, body: Bytes) -> Result<Bytes, String> {
+    pub(super) async fn settle_binds(&self, body: Bytes, client: Client) -> Result<Bytes, String> {
         let Ok(mut wanted) = serde_json::from_slice::<Value>(&body) else {
             // dockerd says best what is wrong with it.
             return Ok(body);
         };
         let is_changed = translate(&mut wanted);
-        let mut reason = None;
         for source in sources(&wanted) {
-            let path = Path::new(&source);
-            if self.may_be_the_hosts(path) && reason.is_none() {
-                reason = self.home.ask().await.err();
+            let path = normal(Path::new(&source));
+            let mut reason = None;
+            if client == Client::Outside && self.may_be_the_hosts(&path) {
+                reason = self.home.ask(&path.to_string_lossy()).await.err();
             }
-            if self.host_folders.hold(path) || path.exists() {
+            if self.host_folders.hold(&path) || path.exists() {
                 continue;
             }
             let mut said = format!(
@@ -42,7 +52,7 @@ impl Engine {
                  HOST:GUEST` gives it a folder of this host"
             );
             if let Some(reason) = reason {
-                said += &format!(" (your home folder is not there: {reason})");
+                said += &format!(" ({reason})");
             }
             return Err(said);
         }
@@ -58,34 +68,63 @@ impl Engine {
     }
 }
 
+/// A path without `.` and `..`, as dockerd takes it.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(normal.pop()),
+            Component::CurDir => {}
+            part => normal.push(part),
+        }
+    }
+    normal
+}
+
 /// Puts paths of a Windows host as the machine has them; whether there were any.
 fn translate(wanted: &mut Value) -> bool {
     let mut is_changed = false;
-    let host = &mut wanted["HostConfig"];
-    for bind in host["Binds"].as_array_mut().into_iter().flatten() {
+    let mut put = |text: &mut Value, path: String| {
+        *text = Value::String(path);
+        is_changed = true;
+    };
+    let host = wanted.get_mut("HostConfig").and_then(Value::as_object_mut);
+    let Some(host) = host else {
+        return false;
+    };
+    let binds = host.get_mut("Binds").and_then(Value::as_array_mut);
+    for bind in binds.into_iter().flatten() {
         let text = bind.as_str().unwrap_or_default();
         // The drive's own colon is the second character.
         let end = text.get(2..).and_then(|rest| rest.find(':'));
-        if let Some((source, rest)) = end.map(|end| text.split_at(end + 2))
-            && let Some(path) = machine_path(source)
-        {
-            *bind = Value::String(path + rest);
-            is_changed = true;
+        let parts = end.map(|end| text.split_at(end + 2));
+        let translated = parts.and_then(|(source, rest)| Some(machine_path(source)? + rest));
+        if let Some(path) = translated {
+            put(bind, path);
         }
     }
-    for mount in host["Mounts"].as_array_mut().into_iter().flatten() {
-        let source = mount["Source"].as_str().unwrap_or_default();
-        if let Some(path) = machine_path(source).filter(|_| mount["Type"] == "bind") {
-            mount["Source"] = Value::String(path);
-            is_changed = true;
+    let mounts = host.get_mut("Mounts").and_then(Value::as_array_mut);
+    for mount in mounts.into_iter().flatten() {
+        let is_bind = mount["Type"] == "bind";
+        let source = mount.get_mut("Source").filter(|_| is_bind);
+        if let Some(source) = source
+            && let Some(path) = machine_path(source.as_str().unwrap_or_default())
+        {
+            put(source, path);
         }
     }
     is_changed
 }
 
-/// The paths in the machine that a container is to have.
+/// The paths in the machine that a container, or a volume, is to have.
 fn sources(wanted: &Value) -> Vec<String> {
     let host = &wanted["HostConfig"];
+    // A volume of the driver `local` may be a bind mount.
+    let options = &wanted["DriverOpts"];
+    let is_bind = options["o"]
+        .as_str()
+        .is_some_and(|o| o.split(',').any(|one| one == "bind"));
+    let device = options["device"].as_str().filter(|_| is_bind);
     let binds = super::images::each(&host["Binds"]).filter_map(Value::as_str);
     let binds = binds.filter_map(|bind| bind.split_once(':').map(|(source, _)| source));
     let mounts = super::images::each(&host["Mounts"])
@@ -93,6 +132,7 @@ fn sources(wanted: &Value) -> Vec<String> {
         .filter_map(|mount| mount["Source"].as_str());
     binds
         .chain(mounts)
+        .chain(device)
         // All others are volumes' names.
         .filter(|source| source.starts_with('/'))
         .map(str::to_owned)
@@ -117,6 +157,11 @@ mod tests {
         let expected = ["/home/me/src", "/var/run/docker.sock", "/home/me/conf"];
         assert_eq!(sources(&wanted), expected);
         assert_eq!(sources(&json!({"Image": "app"})).len(), 0);
+        let volume =
+            json!({"DriverOpts": {"type": "none", "o": "rw,bind", "device": "/home/me/data"}});
+        assert_eq!(sources(&volume), ["/home/me/data"]);
+        let nowhere = normal(Path::new("/home/me/../../nowhere/./x"));
+        assert_eq!(nowhere, Path::new("/nowhere/x"));
     }
 
     #[test]
@@ -135,18 +180,31 @@ mod tests {
             "/host/c/Users/me/src:/src:ro"
         );
         assert!(!translate(&mut wanted));
-        assert!(!translate(&mut json!({"Image": "app"})));
+        // Whatever somebody sends, dockerd says what is wrong with it.
+        for other in [
+            "{}",
+            "[]",
+            "1",
+            "null",
+            r#"{"HostConfig": []}"#,
+            r#"{"HostConfig": {"Mounts": [1]}}"#,
+        ] {
+            let mut other: Value = serde_json::from_str(other).unwrap();
+            assert!(!translate(&mut other));
+            assert_eq!(sources(&other).len(), 0);
+        }
     }
 
     #[test]
-    fn only_requests_that_make_containers_are_looked_into() {
+    fn only_requests_that_name_folders_are_looked_into() {
         for (method, path, is) in [
             (Method::POST, "/v1.51/containers/create", true),
             (Method::POST, "/containers/create", true),
+            (Method::POST, "/v1.44/volumes/create", true),
             (Method::GET, "/containers/create", false),
             (Method::POST, "/v1.51/containers/create/start", false),
         ] {
-            assert_eq!(makes_a_container(&method, path), is, "{path}");
+            assert_eq!(names_folders(&method, path), is, "{path}");
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::Engine;
 use super::asked::Asked;
-use super::binds::makes_a_container;
+use super::binds::{Client, names_folders};
 use super::images::{Verdict, without_kubelets};
 use bytes::Bytes;
 use coracle_protocol::DISK_FULL;
@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::UnixStream;
 
 /// What helps against a full disk; it stands within a JSON string.
-const GROWS: &str = " (the machine's disk: `coracle start --disk-size 40g` grows it)";
+const GROWS: &str = " (`coracle start` with a larger --disk-size grows the machine's disk)";
 /// Bytes of an answer that this process reads itself.
 const MOST: usize = 64 << 20;
 
@@ -36,10 +36,11 @@ impl Engine {
     pub(super) async fn serve(
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        client: Client,
     ) {
         let service = hyper::service::service_fn(|request| {
             let engine = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(engine.answer(request).await) }
+            async move { Ok::<_, Infallible>(engine.answer(request, client).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             // A client may keep a connection for its next request.
@@ -50,13 +51,13 @@ impl Engine {
         let _ = connection.await;
     }
 
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>, client: Client) -> Answer {
         if let Err(error) = self.begin().await {
             let log = "`coracle logs --component dockerd` says more";
             return refusal(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}; {log}"));
         }
-        if makes_a_container(request.method(), request.uri().path()) {
-            return self.make_container(request).await;
+        if names_folders(request.method(), request.uri().path()) {
+            return self.pass_with_folders(request, client).await;
         }
         let verdict = match Asked::of(request.method(), request.uri()) {
             Some(asked) => self.judge(asked).await,
@@ -72,14 +73,14 @@ impl Engine {
         answered.unwrap_or_else(|error| no_answer(&error))
     }
 
-    /// Passes a request for a container whose folders are there.
-    async fn make_container(&self, request: Request<Incoming>) -> Answer {
+    /// Passes a request for a container or volume whose folders are there.
+    async fn pass_with_folders(&self, request: Request<Incoming>, client: Client) -> Answer {
         let (mut head, body) = request.into_parts();
         let body = match whole(body).await {
             Ok(body) => body,
             Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
         };
-        let body = match self.settle_binds(body).await {
+        let body = match self.settle_binds(body, client).await {
             Ok(body) => body,
             Err(reason) => return refusal(StatusCode::BAD_REQUEST, &reason),
         };
@@ -88,11 +89,15 @@ impl Engine {
         }
         let request = Request::from_parts(head, Full::new(body));
         let passed = self.send(request).await;
-        passed.map_or_else(|error| no_answer(&error), with_advice)
+        passed.map_or_else(
+            |error| no_answer(&error),
+            |answer| answer.map(BodyExt::boxed),
+        )
     }
 
     async fn pass(&self, mut request: Request<Incoming>) -> io::Result<Answer> {
         let client = hyper::upgrade::on(&mut request);
+        let does_something = request.method() == Method::POST;
         let mut response = self.send(request).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let dockerd = hyper::upgrade::on(&mut response);
@@ -104,7 +109,10 @@ impl Engine {
                 Ok::<_, hyper::Error>(())
             });
         }
-        Ok(with_advice(response))
+        match does_something {
+            true => Ok(with_advice(response)),
+            false => Ok(response.map(BodyExt::boxed)),
+        }
     }
 
     /// Passes a request whose answer is about images.
@@ -149,27 +157,27 @@ impl Engine {
     }
 }
 
-/// An answer in which a full disk comes with what helps. What is not JSON is a container's own.
+/// An answer in which a full disk comes with what helps: an error, or messages of which one may be.
 fn with_advice(mut response: Response<Incoming>) -> Answer {
-    let headers = response.headers();
-    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let is_json = kind.is_some_and(|kind| kind.starts_with(b"application/json"));
-    // What went well and is of a known length tells of no failure.
-    let may_fail = !response.status().is_success() || !headers.contains_key(CONTENT_LENGTH);
-    if !is_json || !may_fail {
+    let kind = response.headers().get(CONTENT_TYPE);
+    let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if !is_json {
         return response.map(BodyExt::boxed);
     }
     response.headers_mut().remove(CONTENT_LENGTH);
-    response.map(|body| body.map_frame(|frame| frame.map_data(advised)).boxed())
+    let is_error = !response.status().is_success();
+    let advise = move |part| advised(part, is_error);
+    response.map(|body| body.map_frame(move |frame| frame.map_data(advise)).boxed())
 }
 
 /// A part of an answer. dockerd sends each message at once, so that the words are in one part.
-fn advised(part: Bytes) -> Bytes {
-    let found = memchr::memmem::find(&part, DISK_FULL.as_bytes());
-    let Some(end) = found.map(|at| at + DISK_FULL.len()) else {
+fn advised(part: Bytes, is_error: bool) -> Bytes {
+    let find = |words: &str| memchr::memmem::find(&part, words.as_bytes());
+    let is_error = is_error || find("\"errorDetail\"").is_some();
+    let Some(at) = find(DISK_FULL).filter(|_| is_error) else {
         return part;
     };
-    let (before, after) = part.split_at(end);
+    let (before, after) = part.split_at(at + DISK_FULL.len());
     [before, GROWS.as_bytes(), after].concat().into()
 }
 
@@ -216,12 +224,16 @@ mod tests {
 
     #[test]
     fn a_full_disk_comes_with_what_helps() {
-        let part = r#"{"error":"write /x: no space left on device"}"#;
-        let advised = advised(Bytes::from(part));
-        let value: Value = serde_json::from_slice(&advised).unwrap();
-        let said = value["error"].as_str().unwrap();
+        let part = |name: &str| {
+            let said = format!(r#"{{"{name}":"write /x: no space left on device"}}"#);
+            Bytes::from(said)
+        };
+        let message = advised(part("errorDetail"), false);
+        let value: Value = serde_json::from_slice(&message).unwrap();
+        let said = value["errorDetail"].as_str().unwrap();
         assert_eq!(said, format!("write /x: no space left on device{GROWS}"));
-        let other = Bytes::from_static(b"{}");
-        assert_eq!(super::advised(other.clone()), other);
+        assert_ne!(advised(part("message"), true), part("message"));
+        // What is no error stays as it is.
+        assert_eq!(advised(part("stream"), false), part("stream"));
     }
 }

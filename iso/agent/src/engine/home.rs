@@ -14,9 +14,18 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// What is asked of the host, and what it answered.
 #[derive(Debug, Default)]
 pub struct Home {
-    /// How often was asked.
-    asked: watch::Sender<u64>,
+    asked: watch::Sender<Asked>,
     brought: watch::Sender<Brought>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// The last question.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// How often was asked; 0 before the first.
+    pub number: u64,
+    /// A path that a container is to have, as the host's user calls it.
+    pub path: String,
 }
 
 /// The host's last answer.
@@ -29,15 +38,17 @@ struct Brought {
 }
 
 impl Home {
-    /// Asks for it, and returns when it is mounted.
+    /// Asks for it where the path is within, and returns when it is mounted. One asks at a time.
     ///
     /// # Errors
     /// Why it is not, in words.
-    pub(super) async fn ask(&self) -> Result<(), String> {
+    pub(super) async fn ask(&self, path: &str) -> Result<(), String> {
+        let _turn = self.turn.lock().await;
         let mut number = 0;
         self.asked.send_modify(|asked| {
-            *asked += 1;
-            number = *asked;
+            asked.number += 1;
+            path.clone_into(&mut asked.path);
+            number = asked.number;
         });
         let mut brought = self.brought.subscribe();
         let answered = brought.wait_for(|answer| answer.to >= number);
@@ -48,9 +59,9 @@ impl Home {
         }
     }
 
-    /// The number of the last question, as it is and becomes; 0 before the first.
+    /// The last question, as it is and becomes.
     #[must_use]
-    pub fn asked(&self) -> watch::Receiver<u64> {
+    pub fn asked(&self) -> watch::Receiver<Asked> {
         self.asked.subscribe()
     }
 
@@ -70,10 +81,12 @@ mod tests {
         let home = Arc::new(Home::default());
         for (refused, outcome) in [("", Ok(())), ("no", Err("no".to_owned()))] {
             let mut asked = home.asked();
-            let before = *asked.borrow_and_update();
+            let before = asked.borrow_and_update().number;
             let asking = Arc::clone(&home);
-            let asking = tokio::spawn(async move { asking.ask().await });
-            let number = *asked.wait_for(|number| *number > before).await.unwrap();
+            let asking = tokio::spawn(async move { asking.ask("/home/me/src").await });
+            let question = asked.wait_for(|asked| asked.number > before).await;
+            let Asked { number, path } = question.unwrap().clone();
+            assert_eq!(path, "/home/me/src");
             // What came too late for an earlier one is no answer.
             home.answer(before, "late".to_owned());
             home.answer(number, refused.to_owned());

@@ -26,6 +26,7 @@ use crate::logs::Logs;
 use crate::place;
 use crate::supervise::{RestartError, Supervisor};
 use crate::tls::{self, Callers, Identity};
+use binds::Client;
 use coracle_protocol::api::ContainerPort;
 pub use home::Home;
 pub use settings::SettingsError;
@@ -65,6 +66,8 @@ pub struct Engine {
     address: Ipv4Addr,
     host_folders: Arc<HostFolders>,
     home: Home,
+    /// Held while settings are changed.
+    configuring: tokio::sync::Mutex<()>,
     published: watch::Sender<Vec<ContainerPort>>,
     follows: AtomicBool,
 }
@@ -86,6 +89,7 @@ impl Engine {
             address,
             host_folders,
             home: Home::default(),
+            configuring: tokio::sync::Mutex::default(),
             published: watch::Sender::default(),
             follows: AtomicBool::new(false),
         })
@@ -109,7 +113,11 @@ impl Engine {
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => drop(tokio::spawn(Arc::clone(&engine).serve(stream))),
+                    Ok((stream, _)) => {
+                        drop(tokio::spawn(
+                            Arc::clone(&engine).serve(stream, Client::Inside),
+                        ));
+                    }
                     Err(error) => {
                         engine.logs.note(&format!("docker: {error}"));
                         tokio::time::sleep(EXHAUSTED).await;
@@ -135,7 +143,7 @@ impl Engine {
             let mut incoming =
                 std::pin::pin!(tls::incoming(listener, identity, Callers::default()));
             while let Some(Ok(stream)) = incoming.next().await {
-                tokio::spawn(Arc::clone(&engine).serve(stream));
+                tokio::spawn(Arc::clone(&engine).serve(stream, Client::Outside));
             }
         });
         Ok(())

@@ -9,6 +9,7 @@ use super::{DOCKERD, Engine};
 use crate::children::Children;
 use crate::place::{self, Access};
 use crate::supervise::RestartError;
+use coracle_protocol::{is_mirror, is_registry};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Map, Value};
@@ -24,8 +25,16 @@ const FILE: &str = "/etc/docker/daemon.json";
 const REGISTRIES: &str = "/etc/containerd/certs.d";
 /// How long dockerd may take to check settings.
 const CHECKS: Duration = Duration::from_secs(60);
-/// Those that are flags of dockerd's here: it refuses to have them twice.
-const FIXED: [&str; 4] = ["containerd", "containerd-namespace", "group", "hosts"];
+/// Those that are flags of dockerd's here, which refuses to have them twice, and where this program looks for
+/// what it keeps.
+const FIXED: [&str; 6] = [
+    "containerd",
+    "containerd-namespace",
+    "data-root",
+    "exec-root",
+    "group",
+    "hosts",
+];
 /// Those that dockerd reads again when it gets SIGHUP (its documentation, "Configuration reload behavior").
 const READ_AGAIN: [&str; 13] = [
     "authorization-plugins",
@@ -58,7 +67,7 @@ pub enum SettingsError {
 }
 
 impl Engine {
-    /// Adds settings to those that there are, and has a dockerd that runs take them up.
+    /// Adds settings to those that there are, and has a dockerd that runs take them up. Whether they were others.
     ///
     /// # Errors
     /// They are no settings of dockerd's, or it does not go on with them.
@@ -66,44 +75,62 @@ impl Engine {
         &self,
         children: &Children,
         patch: &Map<String, Value>,
-    ) -> Result<(), SettingsError> {
-        let path = Path::new(FILE);
-        let present = read(path)?;
-        let wanted = merged(&present, patch);
+    ) -> Result<bool, SettingsError> {
+        let _turn = self.configuring.lock().await;
         if let Some(fixed) = FIXED.iter().find(|name| patch.contains_key(**name)) {
             let text = format!("{fixed} cannot be changed: Coracle's own clients rely on it");
             return Err(SettingsError::Invalid(text));
         }
-        for (place, text) in registries(&wanted) {
-            place::file(
-                &Path::new(REGISTRIES).join(place),
-                text.as_bytes(),
-                Access::PUBLIC,
-            )?;
+        if let Some(wrong) = wrong_registry(patch) {
+            return Err(SettingsError::Invalid(format!("{wrong} is no registry")));
         }
+        let path = Path::new(FILE);
+        let present = read(path)?;
+        let wanted = merged(&present, patch);
         let changed: Vec<&String> = wanted
             .iter()
             .filter(|(name, value)| present.get(*name) != Some(value))
             .map(|(name, _)| name)
             .collect();
         if changed.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let text = serde_json::to_string_pretty(&wanted).map_err(io::Error::other)? + "\n";
         check(children, path, &text).await?;
         place::file(path, text.as_bytes(), Access::PUBLIC)?;
+        for (place, text) in registries(&wanted) {
+            let place = Path::new(REGISTRIES).join(place);
+            place::file(&place, text.as_bytes(), Access::PUBLIC)?;
+        }
         let Some(pid) = self.supervisor.pid(DOCKERD) else {
-            return Ok(());
+            return Ok(true);
         };
         if changed
             .iter()
             .all(|name| READ_AGAIN.contains(&name.as_str()))
         {
             kill(Pid::from_raw(pid.cast_signed()), Signal::SIGHUP).map_err(io::Error::from)?;
-            return Ok(());
+        } else {
+            self.supervisor.restart(DOCKERD).await?;
         }
-        Ok(self.supervisor.restart(DOCKERD).await?)
+        Ok(true)
     }
+}
+
+/// A registry of a patch that would keep dockerd from starting, or is none to containerd.
+fn wrong_registry(patch: &Map<String, Value>) -> Option<String> {
+    let rules: [(&str, fn(&str) -> bool); 2] = [
+        ("insecure-registries", is_registry),
+        ("registry-mirrors", is_mirror),
+    ];
+    let mut all = rules.into_iter().flat_map(|(name, is_right)| {
+        let list = patch.get(name).and_then(Value::as_array);
+        list.into_iter()
+            .flatten()
+            .map(move |value| (value, is_right))
+    });
+    let wrong = all.find(|(value, is_right)| !value.as_str().is_some_and(is_right));
+    wrong.map(|(value, _)| value.to_string())
 }
 
 fn read(path: &Path) -> Result<Map<String, Value>, SettingsError> {
@@ -171,7 +198,7 @@ fn registries(settings: &Map<String, Value>) -> Vec<(String, String)> {
     let mut files = Vec::new();
     // A range of addresses is dockerd's alone: containerd knows hosts.
     for host in list("insecure-registries") {
-        if host.contains('/') || host.starts_with('.') {
+        if host.contains('/') || !is_registry(&host) {
             continue;
         }
         let way = |scheme: &str| {
@@ -186,7 +213,8 @@ fn registries(settings: &Map<String, Value>) -> Vec<(String, String)> {
         );
         files.push((format!("{host}/hosts.toml"), text));
     }
-    let mirrors = list("registry-mirrors");
+    let mut mirrors = list("registry-mirrors");
+    mirrors.retain(|mirror| is_mirror(mirror));
     if !mirrors.is_empty() {
         let mut text = "server = \"https://registry-1.docker.io\"\n".to_owned();
         for mirror in mirrors {
@@ -227,6 +255,22 @@ mod tests {
             "mine": 1,
         });
         assert_eq!(Value::Object(merged(&present, &patch)), expected);
+    }
+
+    #[test]
+    fn what_is_no_registry_is_refused() {
+        let wrong = |patch: Value| wrong_registry(&object(patch));
+        assert_eq!(
+            wrong(json!({"insecure-registries": ["a:5000"], "debug": true})),
+            None
+        );
+        for patch in [
+            json!({"insecure-registries": ["a:5000", "a:5000/team"]}),
+            json!({"insecure-registries": [1]}),
+            json!({"registry-mirrors": ["https://m\"/"]}),
+        ] {
+            assert!(wrong(patch.clone()).is_some(), "{patch}");
+        }
     }
 
     #[test]
