@@ -170,15 +170,24 @@ fn with_advice(mut response: Response<Incoming>) -> Answer {
     response.map(|body| body.map_frame(move |frame| frame.map_data(advise)).boxed())
 }
 
-/// A part of an answer. dockerd sends each message at once, so that the words are in one part.
+/// A part of an answer. dockerd sends each message at once, so that the words are in one part; it says them
+/// twice, for clients of two ages.
 fn advised(part: Bytes, is_error: bool) -> Bytes {
-    let find = |words: &str| memchr::memmem::find(&part, words.as_bytes());
-    let is_error = is_error || find("\"errorDetail\"").is_some();
-    let Some(at) = find(DISK_FULL).filter(|_| is_error) else {
+    let is_error = is_error || memchr::memmem::find(&part, b"\"errorDetail\"").is_some();
+    let found: Vec<usize> = memchr::memmem::find_iter(&part, DISK_FULL).collect();
+    if !is_error || found.is_empty() {
         return part;
-    };
-    let (before, after) = part.split_at(at + DISK_FULL.len());
-    [before, GROWS.as_bytes(), after].concat().into()
+    }
+    let mut advised = Vec::with_capacity(part.len() + found.len() * GROWS.len());
+    let mut taken = 0;
+    for at in found {
+        let end = at + DISK_FULL.len();
+        advised.extend_from_slice(&part[taken..end]);
+        advised.extend_from_slice(GROWS.as_bytes());
+        taken = end;
+    }
+    advised.extend_from_slice(&part[taken..]);
+    advised.into()
 }
 
 /// The JSON of an answer; null for an empty one.
@@ -224,14 +233,16 @@ mod tests {
 
     #[test]
     fn a_full_disk_comes_with_what_helps() {
+        let full = "write /x: no space left on device";
         let part = |name: &str| {
-            let said = format!(r#"{{"{name}":"write /x: no space left on device"}}"#);
+            let said = format!(r#"{{"error":"{full}","{name}":{{"message":"{full}"}}}}"#);
             Bytes::from(said)
         };
         let message = advised(part("errorDetail"), false);
         let value: Value = serde_json::from_slice(&message).unwrap();
-        let said = value["errorDetail"].as_str().unwrap();
-        assert_eq!(said, format!("write /x: no space left on device{GROWS}"));
+        for said in [&value["error"], &value["errorDetail"]["message"]] {
+            assert_eq!(said.as_str().unwrap(), format!("{full}{GROWS}"));
+        }
         assert_ne!(advised(part("message"), true), part("message"));
         // What is no error stays as it is.
         assert_eq!(advised(part("stream"), false), part("stream"));
