@@ -84,7 +84,7 @@ fn a_machine_may_be_an_engine_alone() {
     test.run("a full disk is named, and grows", || {
         alone::a_full_disk_is_named_and_grows(&coracle);
     });
-    test.run("its containers go on after a stop", || {
+    test.run_long("its containers go on after a stop", || {
         alone::goes_on_after_a_stop(&coracle);
     });
     coracle.delete_all();

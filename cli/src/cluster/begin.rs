@@ -94,13 +94,8 @@ impl Run<'_> {
             Ok(()) => {}
             Err(error) if error.id() == ErrorId::Template => {
                 Saves::new(cluster.dir()).discard()?;
-                let said = std::iter::once(error.message());
-                let said: Vec<&str> = said
-                    .chain(error.causes().iter().map(String::as_str))
-                    .collect();
-                self.app
-                    .progress
-                    .warning(&format!("booting cold: {}", said.join("; ")));
+                let said = error.in_one_line();
+                self.app.progress.warning(&format!("booting cold: {said}"));
                 return self.cold(cluster).await;
             }
             Err(error) => return Err(error),

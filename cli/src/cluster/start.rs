@@ -249,15 +249,9 @@ async fn give_kept_images(app: &App, steps: &Steps<'_>, cluster: &Cluster) -> Re
     for image in kept {
         app.progress.detail(&image.image);
         if let Err(error) = cache::give(&agent, &image).await {
-            let said = std::iter::once(error.message());
-            let said: Vec<&str> = said
-                .chain(error.causes().iter().map(String::as_str))
-                .collect();
-            app.progress.warning(&format!(
-                "{} is not loaded: {}",
-                image.image,
-                said.join("; ")
-            ));
+            let (name, said) = (&image.image, error.in_one_line());
+            app.progress
+                .warning(&format!("{name} is not loaded: {said}"));
         }
     }
     Ok(())

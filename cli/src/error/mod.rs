@@ -92,6 +92,13 @@ impl Error {
         &self.causes
     }
 
+    /// What happened and why, for a line of something else.
+    pub fn in_one_line(&self) -> String {
+        let causes = self.causes().iter().map(String::as_str);
+        let parts: Vec<&str> = std::iter::once(self.message()).chain(causes).collect();
+        parts.join("; ")
+    }
+
     /// What to do, with the cluster's name filled in.
     pub fn advice(&self, profile: &str) -> Option<String> {
         let text = self.help.as_deref().unwrap_or(self.id.entry().help);

@@ -42,11 +42,7 @@ async fn answer(settings: &Settings, pauses: &mut Pauses) -> Result<()> {
         let refused = match mount::bring_home(settings, &asked.path).await {
             Ok(()) => String::new(),
             Err(error) => {
-                let said = std::iter::once(error.message());
-                let said: Vec<&str> = said
-                    .chain(error.causes().iter().map(String::as_str))
-                    .collect();
-                let said = said.join("; ");
+                let said = error.in_one_line();
                 log(&format!("no home folder for a container: {said}"));
                 said
             }

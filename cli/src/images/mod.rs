@@ -111,15 +111,7 @@ pub async fn save(agent: &AgentClient, images: &[String], file: &Path) -> Result
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // With the permissions of any other new file.
-    #[cfg(unix)]
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(permissions);
-    let mut written = builder
-        .tempfile_in(folder)
-        .context(ErrorId::Usage, unwritable)?;
+    let mut written = temporary(folder).context(ErrorId::Usage, unwritable)?;
     let mut chunk = vec![0; CHUNK];
     let mut bytes = 0;
     loop {
@@ -140,4 +132,19 @@ pub async fn save(agent: &AgentClient, images: &[String], file: &Path) -> Result
     synced.context(ErrorId::HostStorage, unwritable)?;
     written.persist(file).context(ErrorId::Write, unwritable)?;
     Ok(bytes)
+}
+
+/// A temporary file with the permissions of any other new one.
+#[cfg(unix)]
+fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let permissions = std::fs::Permissions::from_mode(0o666);
+    tempfile::Builder::new()
+        .permissions(permissions)
+        .tempfile_in(folder)
+}
+
+#[cfg(not(unix))]
+fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    tempfile::NamedTempFile::new_in(folder)
 }

@@ -119,18 +119,13 @@ impl Engine {
 
 /// A registry of a patch that would keep dockerd from starting, or is none to containerd.
 fn wrong_registry(patch: &Map<String, Value>) -> Option<String> {
-    let rules: [(&str, fn(&str) -> bool); 2] = [
-        ("insecure-registries", is_registry),
-        ("registry-mirrors", is_mirror),
-    ];
-    let mut all = rules.into_iter().flat_map(|(name, is_right)| {
+    let wrong = |name: &str, is_right: fn(&str) -> bool| {
         let list = patch.get(name).and_then(Value::as_array);
-        list.into_iter()
-            .flatten()
-            .map(move |value| (value, is_right))
-    });
-    let wrong = all.find(|(value, is_right)| !value.as_str().is_some_and(is_right));
-    wrong.map(|(value, _)| value.to_string())
+        let mut values = list.into_iter().flatten();
+        let wrong = values.find(|value| !value.as_str().is_some_and(is_right));
+        wrong.map(Value::to_string)
+    };
+    wrong("insecure-registries", is_registry).or_else(|| wrong("registry-mirrors", is_mirror))
 }
 
 fn read(path: &Path) -> Result<Map<String, Value>, SettingsError> {
@@ -231,19 +226,19 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn object(value: Value) -> Map<String, Value> {
+    fn object(value: &Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
 
     #[test]
     fn settings_are_put_in_and_nothing_is_lost() {
-        let present = object(json!({
+        let present = object(&json!({
             "debug": false,
             "features": {"containerd-snapshotter": true},
             "insecure-registries": ["a:5000"],
             "mine": 1,
         }));
-        let patch = object(json!({
+        let patch = object(&json!({
             "debug": true,
             "features": {"cdi": false},
             "insecure-registries": ["a:5000", "b:5000"],
@@ -259,23 +254,21 @@ mod tests {
 
     #[test]
     fn what_is_no_registry_is_refused() {
-        let wrong = |patch: Value| wrong_registry(&object(patch));
-        assert_eq!(
-            wrong(json!({"insecure-registries": ["a:5000"], "debug": true})),
-            None
-        );
+        let wrong = |patch: &Value| wrong_registry(&object(patch));
+        let right = json!({"insecure-registries": ["a:5000"], "debug": true});
+        assert_eq!(wrong(&right), None);
         for patch in [
             json!({"insecure-registries": ["a:5000", "a:5000/team"]}),
             json!({"insecure-registries": [1]}),
             json!({"registry-mirrors": ["https://m\"/"]}),
         ] {
-            assert!(wrong(patch.clone()).is_some(), "{patch}");
+            assert!(wrong(&patch).is_some(), "{patch}");
         }
     }
 
     #[test]
     fn the_kubelet_reaches_the_same_registries() {
-        let settings = object(json!({
+        let settings = object(&json!({
             "insecure-registries": ["a.example:5000", "10.0.0.0/8"],
             "registry-mirrors": ["https://mirror.example/"],
         }));
@@ -299,6 +292,6 @@ mod tests {
                 .unwrap()
                 .contains_key("https://mirror.example")
         );
-        assert!(registries(&object(json!({}))).is_empty());
+        assert!(registries(&object(&json!({}))).is_empty());
     }
 }
