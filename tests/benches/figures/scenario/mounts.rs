@@ -12,6 +12,7 @@ const NAME: &str = "mounted";
 /// Where the machine has the host's folder, and its own copies.
 const MOUNT: &str = "/mnt/bench";
 const DISK: &str = "/home/coracle/bench";
+const NINE_P: &str = "/home/coracle/9p";
 /// Files of the work tree, by folder.
 const FOLDERS: usize = 200;
 const FILES: usize = 100;
@@ -52,7 +53,7 @@ pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
     coracle.run(&format!("delete -p {NAME}")).ok();
     let cluster = with_nine_p(coracle, &folder);
     let ids = ["9p.status", "9p.write", "9p.read"];
-    sample(cluster, ids, MOUNT, record, extent);
+    sample(cluster, ids, NINE_P, record, extent);
     coracle.run(&format!("delete -p {NAME}")).ok();
 }
 
@@ -81,7 +82,7 @@ fn sample(
     }
 }
 
-/// A cluster whose machine has the folder at the same place by virtio-9p. Its QEMU is told so by a program
+/// A cluster whose machine has the folder by virtio-9p. Its QEMU is told so by a program
 /// in front of it: Coracle itself never does that, as such a machine cannot be saved.
 fn with_nine_p<'a>(coracle: &'a Coracle, folder: &Path) -> Profile<'a> {
     let name = format!("qemu-system-{}", std::env::consts::ARCH);
@@ -104,8 +105,8 @@ fn with_nine_p<'a>(coracle: &'a Coracle, folder: &Path) -> Profile<'a> {
     start.env("CORACLE_QEMU", &program).ok();
     // Large messages, as whoever wants speed would have it.
     cluster.inside(&format!(
-        "sudo modprobe 9pnet_virtio && sudo mkdir -p {MOUNT} && \
-         sudo mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288 bench {MOUNT}"
+        "sudo modprobe 9pnet_virtio && mkdir -p {NINE_P} && \
+         sudo mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288 bench {NINE_P}"
     ));
     cluster
 }
