@@ -3,7 +3,7 @@
 use super::App;
 use super::image::{mebibytes, pull};
 use crate::cluster::Cluster;
-use crate::error::Result;
+use crate::error::{ErrorId, Result};
 use crate::images::cache;
 use crate::settings::Output;
 
@@ -61,10 +61,13 @@ impl Args {
             Command::Add { images } => {
                 let agent = Cluster::find(settings)?.agent().await?;
                 for image in images {
-                    if !agent.has_image(&image).await? {
-                        pull(app, &image).await?;
-                    }
-                    let bytes = cache::add(settings, &agent, &image).await?;
+                    let bytes = match cache::add(settings, &agent, &image).await {
+                        Err(error) if error.id() == ErrorId::GuestNotFound => {
+                            pull(app, &image).await?;
+                            cache::add(settings, &agent, &image).await?
+                        }
+                        kept => kept?,
+                    };
                     app.progress
                         .info(&format!("{image} is kept: {}", mebibytes(bytes)));
                 }

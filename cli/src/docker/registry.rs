@@ -5,6 +5,7 @@ use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use coracle_protocol::image_name::ImageName;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
@@ -21,12 +22,9 @@ const HUB: &str = "https://index.docker.io/v1/";
 
 /// The registry of an image's name, as the docker command calls it.
 fn registry(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => match first {
-            "docker.io" | "index.docker.io" => HUB,
-            other => other,
-        },
-        _ => HUB,
+    match ImageName::of(image).registry() {
+        None | Some("docker.io" | "index.docker.io") => HUB,
+        Some(other) => other,
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Loaded, load, open, save};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_protocol::client::AgentClient;
+use coracle_protocol::image_name::ImageName;
 use coracle_vm::store::atomic;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::fs;
@@ -31,13 +32,7 @@ fn folder(settings: &Settings) -> PathBuf {
 
 fn file(settings: &Settings, image: &str) -> PathBuf {
     // One name for what is one image.
-    let last = image.rsplit_once('/').map_or(image, |(_, last)| last);
-    let tag = if last.contains([':', '@']) {
-        ""
-    } else {
-        ":latest"
-    };
-    let image = format!("{image}{tag}");
+    let image = ImageName::of(image).tagged();
     let name = utf8_percent_encode(&image, IN_NAME);
     folder(settings).join(format!("{name}.{EXTENSION}"))
 }

@@ -27,23 +27,6 @@ pub fn ctr_content(arguments: &[&str]) -> Command {
     command("content", arguments)
 }
 
-/// An image's name as containerd has it: with registry and tag.
-#[must_use]
-pub fn normalized(name: &str) -> String {
-    let (registry, rest) = name.split_once('/').unwrap_or(("", name));
-    let is_registry = registry.contains(['.', ':']) || registry == "localhost";
-    let whole = match (is_registry, registry) {
-        (true, _) => name.to_owned(),
-        (false, "") => format!("docker.io/library/{rest}"),
-        (false, _) => format!("docker.io/{name}"),
-    };
-    let last = whole.rsplit_once('/').map_or("", |(_, last)| last);
-    match last.contains([':', '@']) {
-        true => whole,
-        false => format!("{whole}:latest"),
-    }
-}
-
 fn command(group: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("/usr/local/bin/ctr");
     command
@@ -163,21 +146,6 @@ fn names(mut archive: impl Read + Seek) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_told_as_containerd_has_them() {
-        for (name, whole) in [
-            ("app", "docker.io/library/app:latest"),
-            ("app:1", "docker.io/library/app:1"),
-            ("me/app:1", "docker.io/me/app:1"),
-            ("docker.io/library/app", "docker.io/library/app:latest"),
-            ("localhost/app", "localhost/app:latest"),
-            ("a.example:5000/app", "a.example:5000/app:latest"),
-            ("a.example/b/c@sha256:d", "a.example/b/c@sha256:d"),
-        ] {
-            assert_eq!(normalized(name), whole, "{name}");
-        }
-    }
 
     #[test]
     fn names_are_read_from_the_layouts_index() {

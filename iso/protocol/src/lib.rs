@@ -12,6 +12,7 @@
 pub mod client;
 pub mod given;
 pub mod guest;
+pub mod image_name;
 pub mod seed;
 mod time;
 

@@ -7,6 +7,7 @@ use crate::docker::api::{self, Engine};
 use crate::docker::build::{self, Build, Context};
 use crate::docker::registry;
 use crate::error::{Error, ErrorId, Result};
+use coracle_protocol::image_name::ImageName;
 use futures::StreamExt as _;
 use http::Method;
 use serde_json::Value;
@@ -91,23 +92,12 @@ fn print_removed(parts: &Value) {
     }
 }
 
-/// An image's name and its tag or digest; docker's `latest` where it has neither.
-fn name_and_tag(image: &str) -> (&str, &str) {
-    let (rest, digest) = match image.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
-        None => (image, None),
-    };
-    let (name, tag) = match rest.rsplit_once(':') {
-        // The colon of a registry's port comes before a slash.
-        Some((name, tag)) if !tag.contains('/') => (name, tag),
-        _ => (rest, "latest"),
-    };
-    (name, digest.unwrap_or(tag))
-}
-
 pub async fn pull(app: &App, image: &str) -> Result<()> {
-    let (name, tag) = name_and_tag(image);
-    let query = api::query([("fromImage", name.to_owned()), ("tag", tag.to_owned())]);
+    let name = ImageName::of(image);
+    let query = api::query([
+        ("fromImage", name.repository().to_owned()),
+        ("tag", name.version().to_owned()),
+    ]);
     let path = format!("/images/create?{query}");
     transfer(app, image, &path, "Pulling").await?;
     crate::print::line(image);
@@ -115,9 +105,9 @@ pub async fn pull(app: &App, image: &str) -> Result<()> {
 }
 
 pub(super) async fn push(app: &App, image: &str) -> Result<()> {
-    let (name, tag) = name_and_tag(image);
-    let query = api::query([("tag", tag.to_owned())]);
-    let path = format!("/images/{}/push?{query}", api::in_path(name));
+    let name = ImageName::of(image);
+    let query = api::query([("tag", name.version().to_owned())]);
+    let path = format!("/images/{}/push?{query}", api::in_path(name.repository()));
     transfer(app, image, &path, "Pushing").await
 }
 
@@ -164,8 +154,11 @@ pub(super) async fn tag(app: &App, image: &str, name: &str) -> Result<()> {
         let message = format!("{name:?} is a digest, which nobody can give");
         return Err(Error::new(ErrorId::Usage, message).help("write NAME:TAG"));
     }
-    let (repository, tag) = name_and_tag(name);
-    let query = api::query([("repo", repository.to_owned()), ("tag", tag.to_owned())]);
+    let name = ImageName::of(name);
+    let query = api::query([
+        ("repo", name.repository().to_owned()),
+        ("tag", name.version().to_owned()),
+    ]);
     let path = format!("/images/{}/tag?{query}", api::in_path(image));
     engine(app).await?.json(Method::POST, &path).await.map(drop)
 }
@@ -186,20 +179,6 @@ pub(super) async fn prune(app: &App, all: bool) -> Result<()> {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn names_end_where_tags_and_digests_begin() {
-        for (image, parts) in [
-            ("app", ("app", "latest")),
-            ("app:1", ("app", "1")),
-            ("a.example:5000/app", ("a.example:5000/app", "latest")),
-            ("a.example:5000/app:2", ("a.example:5000/app", "2")),
-            ("app@sha256:ab", ("app", "sha256:ab")),
-            ("app:1@sha256:ab", ("app", "sha256:ab")),
-        ] {
-            assert_eq!(name_and_tag(image), parts, "{image}");
-        }
-    }
 
     #[test]
     fn a_transfer_is_told_by_what_begins_and_ends() {

@@ -3,13 +3,14 @@
 use super::{Agent, CHUNK, Replies};
 use crate::children::{Child, Exit};
 use crate::cri::{Cri, CriError};
-use crate::images::{ctr, ctr_content, normalized};
+use crate::images::{ctr, ctr_content};
 use crate::session::Source;
 use coracle_protocol::api::images_server::Images as Service;
 use coracle_protocol::api::{
-    ExportImagesRequest, HasImageReply, HasImageRequest, Image, ImageChunk, ImportImagesReply,
-    KnownContent, ListImagesReply, ListImagesRequest, RemoveImagesReply, RemoveImagesRequest,
+    ExportImagesRequest, Image, ImageChunk, ImportImagesReply, KnownContent, ListImagesReply,
+    ListImagesRequest, RemoveImagesReply, RemoveImagesRequest,
 };
+use coracle_protocol::image_name::ImageName;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -182,18 +183,6 @@ impl Service for Images {
         Ok(Response::new(RemoveImagesReply {}))
     }
 
-    async fn has(
-        &self,
-        request: Request<HasImageRequest>,
-    ) -> Result<Response<HasImageReply>, Status> {
-        let is_there = match self.present(&[request.into_inner().name]).await {
-            Ok(_) => true,
-            Err(status) if status.code() == tonic::Code::NotFound => false,
-            Err(status) => return Err(status),
-        };
-        Ok(Response::new(HasImageReply { is_there }))
-    }
-
     async fn known(
         &self,
         request: Request<KnownContent>,
@@ -236,7 +225,7 @@ impl Images {
         }
         let present = self.names().await?;
         let found = names.iter().map(|name| {
-            let whole = normalized(name);
+            let whole = ImageName::of(name).whole();
             let known = [&whole, name]
                 .into_iter()
                 .find(|name| present.contains(*name));

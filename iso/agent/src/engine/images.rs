@@ -15,7 +15,7 @@
 use super::Engine;
 use super::asked::{Asked, decoded};
 use crate::cri::{Cri, CriError};
-use crate::images::normalized;
+use coracle_protocol::image_name::ImageName;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ impl Engine {
         let id = image["Id"].as_str().unwrap_or_default();
         let cri = Cri::connect().await?;
         let used = used(&cri).await?;
-        let by_name = used.names.get(&normalized(&decoded(name)));
+        let by_name = used.names.get(&whole(&decoded(name)));
         if let Some(user) = by_name.or_else(|| used.images.get(id)) {
             // One of several names may go, where no pod has it: the image stays.
             if by_name.is_none() && is_spare(&image, name) {
@@ -176,7 +176,7 @@ async fn used(cri: &Cri) -> Result<Used, CriError> {
             uses(&mut all_names(image).iter(), &user);
         }
         if let Some(image) = container.image {
-            let name = normalized(&image.user_specified_image);
+            let name = whole(&image.user_specified_image);
             uses(&mut [&name].into_iter(), &user);
             used.names.insert(name, user);
         }
@@ -192,6 +192,11 @@ async fn used(cri: &Cri) -> Result<Used, CriError> {
         }
     }
     Ok(used)
+}
+
+/// An image's name as containerd has it.
+fn whole(name: &str) -> String {
+    ImageName::of(name).whole()
 }
 
 /// Takes the kubelet's names from an image that is about to be removed.
@@ -231,9 +236,9 @@ fn names(image: &Value) -> Vec<&str> {
 
 /// Whether an image has another name than this one, which is a name and no id.
 fn is_spare(image: &Value, name: &str) -> bool {
-    let name = normalized(&decoded(name));
+    let name = whole(&decoded(name));
     let tags = names(image);
-    tags.len() > 1 && tags.iter().any(|tag| normalized(tag) == name)
+    tags.len() > 1 && tags.iter().any(|tag| whole(tag) == name)
 }
 
 /// The values of a JSON list.

@@ -3,11 +3,10 @@
 use super::error::{AgentError, to_io};
 use super::{AgentClient, within};
 use crate::api::{
-    ExportImagesRequest, FileChunk, GetRequest, GiveRequest, HasImageRequest, Image, ImageChunk,
-    ImportImagesReply, KnownContent, ListImagesRequest, LogChunk, PutReply, PutRequest, PutTarget,
-    ReadLogRequest, RemoveImagesRequest, files_client::FilesClient,
-    give_request::Request as Giving, images_client::ImagesClient, logs_client::LogsClient,
-    put_request::Request,
+    ExportImagesRequest, FileChunk, GetRequest, GiveRequest, Image, ImageChunk, ImportImagesReply,
+    KnownContent, ListImagesRequest, LogChunk, PutReply, PutRequest, PutTarget, ReadLogRequest,
+    RemoveImagesRequest, files_client::FilesClient, give_request::Request as Giving,
+    images_client::ImagesClient, logs_client::LogsClient, put_request::Request,
 };
 use crate::given::Parcel;
 use bytes::Bytes;
@@ -148,15 +147,6 @@ impl AgentClient {
     pub async fn images(&self) -> Result<Vec<Image>, AgentError> {
         let call = async { Ok(self.image_store().list(ListImagesRequest {}).await?) };
         Ok(within(LIST, call).await?.into_inner().images)
-    }
-
-    /// Whether the machine has an image of this name, written with or without registry and tag.
-    pub async fn has_image(&self, name: &str) -> Result<bool, AgentError> {
-        let request = HasImageRequest {
-            name: name.to_owned(),
-        };
-        let call = async { Ok(self.image_store().has(request).await?) };
-        Ok(within(LIST, call).await?.into_inner().is_there)
     }
 
     /// Loads an OCI layout or docker archive (tar, also gzip or zstd); `name` is for an
