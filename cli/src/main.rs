@@ -21,6 +21,7 @@ mod options;
 mod print;
 mod progress;
 mod settings;
+mod written;
 
 use clap::Parser as _;
 use commands::{App, Cli};

@@ -3,6 +3,7 @@
 use super::App;
 use crate::cluster::Cluster;
 use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::written;
 use coracle_protocol::GUEST_USER;
 use std::path::{Path, PathBuf};
 
@@ -140,19 +141,16 @@ async fn put(app: &App, source: &Path, target: &str) -> Result<()> {
     } else {
         "root"
     };
-    let (reader, writer) = tokio::io::duplex(256 << 10);
     let source = source.to_owned();
-    let packing = tokio::task::spawn_blocking(move || {
-        let mut archive = tar::Builder::new(tokio_util::io::SyncIoBridge::new(writer));
+    let (reader, packing) = written::piped(move |sink| {
+        let mut archive = tar::Builder::new(sink);
         archive.follow_symlinks(false);
         if meta.is_dir() {
             archive.append_dir_all(&name, &source)?;
         } else {
             archive.append_path_with_name(std::fs::canonicalize(&source)?, &name)?;
         }
-        // A tar file ends with two empty blocks; the bridge is flushed and closed with it.
-        let mut bridge = archive.into_inner()?;
-        bridge.shutdown()
+        archive.finish()
     });
     let reply = agent.put(&folder, owner, reader).await;
     let packed = packing

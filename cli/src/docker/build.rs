@@ -10,7 +10,7 @@ use super::ignore::Ignore;
 use super::trace::Trace;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::progress::Progress;
-use bytes::Bytes;
+use crate::written;
 use futures::StreamExt as _;
 use http::Method;
 use serde_json::{Map, Value};
@@ -18,7 +18,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio_util::io::{ReaderStream, SyncIoBridge};
+use tokio_util::io::ReaderStream;
 
 /// Bytes on their way into the machine.
 const PIPE: usize = 256 << 10;
@@ -218,20 +218,15 @@ impl Content {
 
     /// Its archive, made while it is sent. An error of this side breaks it off, and is kept.
     fn send(self, failure: Arc<Mutex<Option<io::Error>>>) -> api::Body {
-        let (here, there) = tokio::io::duplex(PIPE);
-        let writing = tokio::task::spawn_blocking({
-            let sink = SyncIoBridge::new(here);
-            move || self.write(io::BufWriter::with_capacity(PIPE, sink))
+        let archive = written::stream(move |sink| {
+            let written = self.write(sink);
+            if let Err(error) = &written {
+                let kept = io::Error::new(error.kind(), error.to_string());
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+            }
+            written
         });
-        let end = futures::stream::once(async move {
-            let ended = writing.await.map_err(io::Error::other).flatten();
-            ended.map(|()| Bytes::new()).map_err(|error| {
-                let text = error.to_string();
-                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                io::Error::other(text)
-            })
-        });
-        api::stream(ReaderStream::with_capacity(there, PIPE).chain(end))
+        api::stream(ReaderStream::with_capacity(archive, PIPE))
     }
 
     fn write(&self, sink: impl io::Write) -> io::Result<()> {

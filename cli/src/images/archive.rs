@@ -9,20 +9,18 @@
 //! specification, `blobs/sha256/HEX`), and can be left out where the machine has them. All other archives
 //! are sent as they are.
 
+use crate::written;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio_util::io::SyncIoBridge;
+use tokio::io::AsyncRead;
 
 /// Where the parts are.
 const BLOBS: &str = "blobs/sha256/";
 /// What an OCI layout has at its root.
 const LAYOUT: &str = "oci-layout";
 const INDEX: &str = "index.json";
-/// Bytes on their way.
-const PIPE: usize = 256 << 10;
 
 /// An archive that is there.
 #[derive(Debug, Clone)]
@@ -79,18 +77,7 @@ impl Archive {
 
     /// Its bytes, without the parts that are known.
     pub fn send(self, known: BTreeSet<String>) -> impl AsyncRead + Send + Unpin + 'static {
-        let (here, there) = tokio::io::duplex(PIPE);
-        let writing = tokio::task::spawn_blocking(move || {
-            let mut sink = io::BufWriter::with_capacity(PIPE, SyncIoBridge::new(here));
-            self.write(&mut sink, &known)?;
-            io::Write::flush(&mut sink)
-        });
-        // An error comes behind what was read until then.
-        let end = futures::stream::once(async move {
-            let ended = writing.await.map_err(io::Error::other).flatten();
-            ended.map(|()| bytes::Bytes::new())
-        });
-        there.chain(tokio_util::io::StreamReader::new(Box::pin(end)))
+        written::stream(move |sink| self.write(sink, &known))
     }
 
     fn write(&self, sink: &mut impl io::Write, known: &BTreeSet<String>) -> io::Result<()> {
@@ -183,6 +170,7 @@ fn parts_of_file(file: &mut File) -> BTreeMap<String, u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt as _;
 
     const LAYER: &str = "1111111111111111111111111111111111111111111111111111111111111111";
     const OTHER: &str = "2222222222222222222222222222222222222222222222222222222222222222";
