@@ -15,14 +15,9 @@ pub(super) struct Docker<'a> {
 
 impl<'a> Docker<'a> {
     pub(super) fn of(cluster: Profile<'a>) -> Self {
-        let printed = cluster.command("docker-env --shell none").ok();
-        let variables = printed.stdout.lines().map(|line| {
-            let (name, value) = line.split_once('=').unwrap();
-            (name.to_owned(), value.to_owned())
-        });
         Self {
             cluster,
-            variables: variables.collect(),
+            variables: cluster.docker_variables(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! One cluster of a sandbox by its name, where a test has several.
 
 use crate::{Coracle, Process, Run};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The cluster of this name.
@@ -54,6 +55,17 @@ impl Profile<'_> {
     #[track_caller]
     pub fn kubectl(&self, arguments: &str) -> String {
         self.kubectl_run(arguments).ok().text().to_owned()
+    }
+
+    /// The variables of `docker-env`, which lead the docker command to its engine.
+    #[track_caller]
+    pub fn docker_variables(&self) -> BTreeMap<String, String> {
+        let printed = self.command("docker-env --shell none").ok();
+        let variables = printed.stdout.lines().map(|line| {
+            let (name, value) = line.split_once('=').expect("NAME=VALUE");
+            (name.to_owned(), value.to_owned())
+        });
+        variables.collect()
     }
 
     /// Unchecked: on a busy host the schema of all kinds takes longer than kubectl waits.

@@ -94,7 +94,7 @@ impl Run<'_> {
             Ok(()) => {}
             Err(error) if error.id() == ErrorId::Template => {
                 Saves::new(cluster.dir()).discard()?;
-                let said = error.in_one_line();
+                let said = error.joined("; ");
                 self.app.progress.warning(&format!("booting cold: {said}"));
                 return self.cold(cluster).await;
             }

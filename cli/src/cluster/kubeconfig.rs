@@ -176,13 +176,12 @@ fn leads_to_us(settings: &Settings, kubeconfig: &Kubeconfig, entry: &Entry) -> R
     let Ok(expected) = expected(&cluster) else {
         return Ok(false);
     };
-    if !cluster.record().spec.has_kubernetes() {
-        return Ok(false);
-    }
     Ok(kubeconfig.status(cluster.dir().name().as_str(), &expected)? == Status::Configured)
 }
 
+/// What its context would be, if it has one.
 fn expected(cluster: &Cluster) -> Result<Expected> {
+    cluster.kubernetes()?;
     let files = cluster.identity_files();
     Ok(Expected {
         server: cluster.endpoint().server(),

@@ -142,18 +142,19 @@ pub async fn bring_home(settings: &Settings, path: &str) -> Result<()> {
         ));
     }
     let mut mounts = cluster.record().mounts.iter().flatten();
-    if mounts.any(|mount| mount.guest == guest && mount.host != *host) {
-        return unfit(&format!("another folder is mounted at {guest}"));
-    }
-    let wanted = Mount {
-        host: host_folder(host)?,
-        guest,
-        read_only: false,
+    let wanted = match mounts.find(|mount| mount.guest == guest) {
+        Some(other) if other.host != *host => {
+            return unfit(&format!("another folder is mounted at {guest}"));
+        }
+        // Read-only stays read-only.
+        Some(present) => present.clone(),
+        None => Mount {
+            host: host_folder(host)?,
+            guest,
+            read_only: false,
+        },
     };
-    let mut mounts = cluster.record().mounts.iter().flatten();
-    // Read-only stays read-only.
-    let present = mounts.find(|mount| mount.guest == wanted.guest).cloned();
-    add(settings, &present.unwrap_or(wanted)).await
+    add(settings, &wanted).await
 }
 
 /// Mounts one more in the running machine of the current profile. What cannot be mounted is not kept.

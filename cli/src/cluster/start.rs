@@ -19,7 +19,6 @@ use super::steps::{Step, Steps};
 use super::template::{self, Beginning};
 use super::{Cluster, boot, docker, hibernate, host_resources, image, kubeconfig, mount, store};
 use crate::commands::App;
-use crate::docker::daemon::DaemonSettings;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::images::cache;
 use crate::options::{Amount, ClusterOptions};
@@ -117,14 +116,18 @@ pub async fn start(
     if dry_run {
         return Ok(Outcome::WouldDo(describe(&settings.profile, &plan)?));
     }
+    // Without what `config` keeps, which is for new clusters.
+    let now = StartOptions::new(asked)?;
     if let Plan::Existing(cluster) = &plan {
         crate::host_agent::ensure(settings, cluster).await?;
-        let changed = change_what_may_change(settings, cluster, asked, options.wait_limit).await?;
+        let size = asked.disk_size.map(|Amount(size)| size);
+        let limit = options.wait_limit;
+        let changed = change_what_may_change(settings, cluster, &now, size, limit).await?;
         if let Some(agent) = ready_agent(settings, cluster, options).await {
             // Some may have been written down just now.
             let cluster = Cluster::find(settings)?;
             let given = give_anew(app, &cluster, &agent, options).await?;
-            let configured = DaemonSettings::new(asked)?.give(&agent).await?;
+            let configured = now.daemon.give(&agent).await?;
             mount::settle(app, &cluster).await;
             return Ok(Outcome::WasRunning {
                 changed: changed || given || configured,
@@ -168,7 +171,7 @@ pub async fn start(
     // What is kept for new clusters is for those.
     let daemon = match &plan {
         Plan::New(..) => options.daemon.clone(),
-        Plan::Existing(_) => DaemonSettings::new(asked)?,
+        Plan::Existing(_) => now.daemon,
     };
     let (cluster, beginning, baking) = match plan {
         Plan::Existing(cluster) => {
@@ -249,7 +252,7 @@ async fn give_kept_images(app: &App, steps: &Steps<'_>, cluster: &Cluster) -> Re
     for image in kept {
         app.progress.detail(&image.image);
         if let Err(error) = cache::give(&agent, &image).await {
-            let (name, said) = (&image.image, error.in_one_line());
+            let (name, said) = (&image.image, error.joined("; "));
             app.progress
                 .warning(&format!("{name} is not loaded: {said}"));
         }
@@ -312,14 +315,14 @@ fn keep_proxy(
 async fn change_what_may_change(
     settings: &Settings,
     cluster: &Cluster,
-    asked: &ClusterOptions,
+    asked: &StartOptions,
+    disk_size: Option<Size>,
     limit: Duration,
 ) -> Result<bool> {
     let record = cluster.record();
     // A smaller one was refused.
     let size = record.spec.disk_size;
-    let disk_size = asked.disk_size.map_or(size, |Amount(asked)| asked);
-    let asked = StartOptions::new(asked)?;
+    let disk_size = disk_size.unwrap_or(size);
     let auto_stop = asked.auto_stop.unwrap_or(record.rest.auto_stop);
     let host_access = asked.host_access.unwrap_or(record.host_access);
     let is_same =
@@ -336,7 +339,7 @@ async fn change_what_may_change(
         record.rest.auto_stop = auto_stop;
         record.host_access = host_access;
         record.spec.disk_size = disk_size;
-        for mount in asked.mounts {
+        for mount in asked.mounts.iter().cloned() {
             mount.add_to(record.mounts.get_or_insert_default());
         }
     })?;

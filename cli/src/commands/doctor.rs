@@ -113,14 +113,11 @@ fn ok(check: &'static str, finding: impl Into<String>) -> Finding {
 }
 
 fn problem(check: &'static str, error: &Error) -> Finding {
-    let causes: Vec<_> = std::iter::once(error.message())
-        .chain(error.causes().iter().map(String::as_str))
-        .collect();
     let help = error.advice("coracle").unwrap_or_default();
     Finding {
         check,
         verdict: Verdict::Problem,
-        finding: causes.join(": "),
+        finding: error.joined(": "),
         help,
     }
 }

@@ -3,7 +3,7 @@
 //! bollard knows this API too; but with BuildKit it brings a reader of the host's certificate store, which
 //! needs Apple's frameworks, and without BuildKit it cannot read what a build answers.
 
-use crate::cluster::{self, Cluster, IdentityFiles, TlsCredentials};
+use crate::cluster::{self, Cluster, TlsCredentials};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use bytes::Bytes;
 use coracle_protocol::DISK_FULL;
@@ -56,11 +56,9 @@ impl Engine {
         super::Access::of(cluster)?;
         let files = cluster.identity_files();
         let read = cluster::identity::read;
-        let (authority, certificate, key) = (
-            read(&files.docker_ca())?,
-            read(&IdentityFiles::docker_client(&files))?,
-            read(&files.docker_client_key())?,
-        );
+        let authority = read(&files.docker_ca())?;
+        let certificate = read(&files.docker_client())?;
+        let key = read(&files.docker_client_key())?;
         let tls = cluster::tls(TlsCredentials {
             authority: &authority,
             certificate: &certificate,

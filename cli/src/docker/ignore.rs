@@ -114,22 +114,26 @@ fn expression(pattern: &str) -> Result<Regex, String> {
             '*' if rest.next_if_eq(&'*').is_some() => {
                 let is_before_slash = rest.next_if_eq(&'/').is_some();
                 let is_last = rest.peek().is_none();
-                expression.push_str(match (is_last, is_before_slash) {
-                    (true, _) => ".*",
-                    // Also no folder at all.
-                    (false, true) => "(.*/)?",
-                    (false, false) => ".*",
+                // Before others also no folder at all.
+                expression.push_str(match is_before_slash && !is_last {
+                    true => "(.*/)?",
+                    false => ".*",
                 });
             }
             '*' => expression.push_str("[^/]*"),
             '?' => expression.push_str("[^/]"),
             '[' => {
-                let class: String = rest.by_ref().take_while(|&c| c != ']').collect();
+                let mut is_closed = false;
+                let class = rest.by_ref().take_while(|&c| {
+                    is_closed = c == ']';
+                    !is_closed
+                });
+                let class: String = class.collect();
                 let (not, class) = match class.strip_prefix('^') {
                     Some(class) => ("^", class),
                     None => ("", &*class),
                 };
-                if class.is_empty() || !pattern.contains(']') {
+                if class.is_empty() || !is_closed {
                     return Err("a [ without its ]".to_owned());
                 }
                 let class = class
@@ -232,6 +236,8 @@ mod tests {
             assert_eq!(ignore.leaves_out(path), is_out, "{pattern} {path}");
         }
         assert_eq!(Ignore::parse("ok\na[").unwrap_err().0, 2);
-        assert_eq!(Ignore::parse("a\\").unwrap_err().0, 1);
+        for wrong in ["a\\", "a[]", "]a[b"] {
+            assert_eq!(Ignore::parse(wrong).unwrap_err().0, 1, "{wrong}");
+        }
     }
 }

@@ -92,11 +92,11 @@ impl Error {
         &self.causes
     }
 
-    /// What happened and why, for a line of something else.
-    pub fn in_one_line(&self) -> String {
+    /// What happened and why in one line, with this between them.
+    pub fn joined(&self, separator: &str) -> String {
         let causes = self.causes().iter().map(String::as_str);
         let parts: Vec<&str> = std::iter::once(self.message()).chain(causes).collect();
-        parts.join("; ")
+        parts.join(separator)
     }
 
     /// What to do, with the cluster's name filled in.

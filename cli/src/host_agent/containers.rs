@@ -1,17 +1,20 @@
 //! Follows the containers of the machine's Docker engine: what they publish is on the host's own loopback
-//! address, as with an engine of the host, and on the cluster's.
+//! address, as with an engine of the host, and on the cluster's; and folders of the host that they are to have
+//! are brought.
 //!
 //! ```text
 //! agent: ports of containers --watch--> plan --publish--> ports
+//!        a folder that is missing --> home
 //! ```
 
 use super::follow::{self, Pauses, RETRY};
+use super::home;
 use super::ports::{Order, Owner, Source, Wanted};
 use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::settings::Settings;
 use coracle_protocol::api::{ContainerPort, Transport};
-use coracle_protocol::client::AgentError;
+use coracle_protocol::client::{AgentClient, AgentError};
 use coracle_vm::GuestPort;
 use coracle_vm::spec::Protocol;
 use std::collections::BTreeSet;
@@ -55,6 +58,19 @@ async fn watch(
         return Ok(());
     }
     let agent = cluster.agent_within(CONNECTS).await?;
+    tokio::select! {
+        ended = ports(&agent, address, orders, pauses) => ended,
+        ended = home::answer(settings, &agent) => match ended? {},
+    }
+}
+
+/// Has opened what containers publish. Without an error where the machine's agent knows of no containers.
+async fn ports(
+    agent: &AgentClient,
+    address: IpAddr,
+    orders: &mpsc::Sender<Order>,
+    pauses: &mut Pauses,
+) -> Result<()> {
     let mut watch = match agent.watch_container_ports().await {
         Err(AgentError::Unknown) => return Ok(()),
         watch => watch?,

@@ -17,9 +17,7 @@ use super::control::{self, Answer, Asked, LaunchFrom, Request};
 use super::ports::{Order, Ports};
 use super::rest::{self, Presence};
 use super::services;
-use super::{
-    Report, Told, asked, clock, containers, detach, errand, folders, guard, home, keep, log,
-};
+use super::{Report, Told, asked, clock, containers, detach, errand, folders, guard, keep, log};
 use crate::cluster::{Cluster, hibernate, own_ports};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -380,11 +378,9 @@ impl HostAgent {
         let api = self.ports.api();
         let services = services::follow(self.settings.clone(), courtesy, api, orders.clone());
         let containers = containers::follow(self.settings.clone(), courtesy, orders);
-        let home = home::follow(self.settings.clone(), courtesy);
         self.following = vec![
             AbortOnDrop(tokio::spawn(services)),
             AbortOnDrop(tokio::spawn(containers)),
-            AbortOnDrop(tokio::spawn(home)),
         ];
     }
 

@@ -129,9 +129,7 @@ pub async fn read(wanted: &Wanted<'_>, each: &mut dyn FnMut(&Source, &str)) -> R
 
 /// An error as a sentence about what is missing.
 pub fn sentence(error: &Error) -> String {
-    let causes = error.causes().iter().map(String::as_str);
-    let parts: Vec<_> = std::iter::once(error.message()).chain(causes).collect();
-    parts.join(": ")
+    error.joined(": ")
 }
 
 fn said_nothing(log: HostLog) -> Error {

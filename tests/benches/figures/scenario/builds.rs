@@ -5,6 +5,7 @@ use super::Extent;
 use crate::measure::start::start;
 use crate::record::Record;
 use coracle_tests::{Coracle, Profile, Run, until, write};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ const APP: &str = "FROM coracle.internal/busybox:1.37\nCOPY . /www\n\
 struct Loop<'a> {
     cluster: Profile<'a>,
     folder: PathBuf,
-    variables: Vec<(String, String)>,
+    variables: BTreeMap<String, String>,
 }
 
 pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
@@ -29,15 +30,10 @@ pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
         coracle,
         name: NAME,
     };
-    let printed = cluster.command("docker-env --shell none").ok();
-    let variables = printed.stdout.lines().map(|line| {
-        let (name, value) = line.split_once('=').expect("NAME=VALUE");
-        (name.to_owned(), value.to_owned())
-    });
     let app = Loop {
         cluster,
         folder: coracle.work().join("app"),
-        variables: variables.collect(),
+        variables: cluster.docker_variables(),
     };
     write(app.folder.join("Dockerfile"), APP);
     // The engine begins, and the app runs.
