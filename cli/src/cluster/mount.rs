@@ -114,17 +114,23 @@ pub fn all(app: &App) -> Result<Vec<Mount>> {
     Ok(cluster.record().mounts.clone().unwrap_or_default())
 }
 
-/// Mounts the home folder of this host's user where the machine's containers look for `path`, which is to be
-/// within. Nothing that is mounted there is replaced.
+/// Mounts the home folder of this host's user where the machine's containers look for `path`, if that is within.
+/// Nothing that is mounted there is replaced.
 pub async fn bring_home(settings: &Settings, path: &str) -> Result<()> {
     let host = &settings.user_home;
     let unfit = |why: &str| Err(Error::new(ErrorId::Usage, why.to_owned()));
     let text = host.to_str().unwrap_or_default();
-    let guest = match cfg!(windows) {
-        true => machine_path(text),
-        // Root's is where the machine has its own root's, which has no need of it.
-        false if text == ROOTS_HOME => Some(text.to_owned()),
-        false => guest_path(text),
+    let place = match cfg!(windows) {
+        true => machine_path(text).unwrap_or_default(),
+        false => text.to_owned(),
+    };
+    if place.is_empty() || !Path::new(path).starts_with(&place) {
+        return Ok(());
+    }
+    let guest = match place == ROOTS_HOME {
+        // Where the machine has its own root's, which has no need of it.
+        true => Some(place),
+        false => guest_path(&place),
     };
     let Some(guest) = guest else {
         let shown = host.display();
@@ -132,9 +138,6 @@ pub async fn bring_home(settings: &Settings, path: &str) -> Result<()> {
             "the machine cannot have {shown} at the same place"
         ));
     };
-    if !Path::new(path).starts_with(&guest) {
-        return unfit("it is not in your home folder");
-    }
     let cluster = Cluster::find(settings)?;
     if cluster.record().home_is_kept_out {
         return unfit(&format!(

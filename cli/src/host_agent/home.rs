@@ -5,6 +5,7 @@ use super::log;
 use crate::cluster::mount;
 use crate::error::Result;
 use crate::settings::Settings;
+use coracle_protocol::api::HomeBrought;
 use coracle_protocol::client::{AgentClient, AgentError};
 use std::convert::Infallible;
 
@@ -25,6 +26,7 @@ pub async fn answer(settings: &Settings, agent: &AgentClient) -> Result<Infallib
                 said
             }
         };
-        questions.answer(asked.number, refused).await?;
+        let number = asked.number;
+        questions.answer(HomeBrought { number, refused }).await?;
     }
 }

@@ -304,12 +304,11 @@ impl HomeQuestions {
         }
     }
 
-    /// Answers one; `refused` says why it is not mounted, and is empty where it is.
+    /// Answers one.
     ///
     /// # Errors
     /// The machine is gone.
-    pub async fn answer(&self, number: u64, refused: String) -> Result<(), AgentError> {
-        let answer = HomeBrought { number, refused };
+    pub async fn answer(&self, answer: HomeBrought) -> Result<(), AgentError> {
         let sent = self.answers.send(answer).await;
         sent.map_err(|_| AgentError::Protocol("the agent takes no answers"))
     }

@@ -57,8 +57,8 @@ impl Service for Docker {
         let engine = Arc::clone(&self.0.engine);
         let mut answers = answers.into_inner();
         tokio::spawn(async move {
-            while let Ok(Some(HomeBrought { number, refused })) = answers.message().await {
-                engine.home().answer(number, refused);
+            while let Ok(Some(answer)) = answers.message().await {
+                engine.home().answer(answer);
             }
         });
         let questions = WatchStream::new(self.0.engine.home().asked()).filter_map(move |asked| {

@@ -40,21 +40,14 @@ impl Engine {
         let is_changed = translate(&mut wanted);
         for source in sources(&wanted) {
             let path = normal(Path::new(&source));
-            let mut reason = None;
             if client == Client::Outside && self.may_be_the_hosts(&path) {
-                reason = self.home.ask(&path.to_string_lossy()).await.err();
+                let brought = self.home.ask(&path.to_string_lossy()).await;
+                // Also where the machine has a folder of that name: it is another one.
+                brought.map_err(|reason| missing(&source, &format!(" ({reason})")))?;
             }
-            if self.host_folders.hold(&path) || path.exists() {
-                continue;
+            if !self.host_folders.hold(&path) && !path.exists() {
+                return Err(missing(&source, ""));
             }
-            let mut said = format!(
-                "bind source path does not exist in the machine: {source}; `coracle mount \
-                 HOST:GUEST` gives it a folder of this host"
-            );
-            if let Some(reason) = reason {
-                said += &format!(" ({reason})");
-            }
-            return Err(said);
         }
         match is_changed {
             true => Ok(Bytes::from(wanted.to_string())),
@@ -66,6 +59,14 @@ impl Engine {
         let is_home = HOMES.iter().any(|home| path.starts_with(home));
         !self.host_folders.hold(path) && (is_home || !path.exists())
     }
+}
+
+/// What is said of a path that is not there, as dockerd begins it.
+fn missing(source: &str, reason: &str) -> String {
+    format!(
+        "bind source path does not exist in the machine: {source}; `coracle mount HOST:GUEST` gives \
+         it a folder of this host{reason}"
+    )
 }
 
 /// A path without `.` and `..`, as dockerd takes it.

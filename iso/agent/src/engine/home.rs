@@ -5,6 +5,7 @@
 //!                       <------ brought <-- and tells, or why it does not
 //! ```
 
+use coracle_protocol::api::HomeBrought;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -15,7 +16,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 pub struct Home {
     asked: watch::Sender<Asked>,
-    brought: watch::Sender<Brought>,
+    /// The host's last answer.
+    brought: watch::Sender<HomeBrought>,
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -28,20 +30,12 @@ pub struct Asked {
     pub path: String,
 }
 
-/// The host's last answer.
-#[derive(Debug, Clone, Default)]
-struct Brought {
-    /// To which question.
-    to: u64,
-    /// Why it did not mount the folder; empty where it did.
-    refused: String,
-}
-
 impl Home {
-    /// Asks for it where the path is within, and returns when it is mounted. One asks at a time.
+    /// Asks for it where the path is within, and returns when it is mounted, or the path is elsewhere. One asks
+    /// at a time.
     ///
     /// # Errors
-    /// Why it is not, in words.
+    /// The path is in the host's home folder, as far as is known, and why that is not mounted.
     pub(super) async fn ask(&self, path: &str) -> Result<(), String> {
         let _turn = self.turn.lock().await;
         let mut number = 0;
@@ -51,7 +45,7 @@ impl Home {
             number = asked.number;
         });
         let mut brought = self.brought.subscribe();
-        let answered = brought.wait_for(|answer| answer.to >= number);
+        let answered = brought.wait_for(|answer| answer.number >= number);
         match tokio::time::timeout(LIMIT, answered).await {
             Ok(Ok(answer)) if answer.refused.is_empty() => Ok(()),
             Ok(Ok(answer)) => Err(answer.refused.clone()),
@@ -66,8 +60,8 @@ impl Home {
     }
 
     /// Takes the host's answer to a question and all before it.
-    pub fn answer(&self, to: u64, refused: String) {
-        self.brought.send_replace(Brought { to, refused });
+    pub fn answer(&self, answer: HomeBrought) {
+        self.brought.send_replace(answer);
     }
 }
 
@@ -88,8 +82,12 @@ mod tests {
             let Asked { number, path } = question.unwrap().clone();
             assert_eq!(path, "/home/me/src");
             // What came too late for an earlier one is no answer.
-            home.answer(before, "late".to_owned());
-            home.answer(number, refused.to_owned());
+            for (number, refused) in [(before, "late"), (number, refused)] {
+                home.answer(HomeBrought {
+                    number,
+                    refused: refused.to_owned(),
+                });
+            }
             assert_eq!(asking.await.unwrap(), outcome);
         }
     }

@@ -144,7 +144,10 @@ impl HostFolders {
             if let Some(place) = places.remove(&id) {
                 place.shared.tell_news(News::End);
                 // Who still has it open is given errors: the host serves it no more.
-                let _ = umount2(place.folder.guest_path.as_str(), MntFlags::MNT_DETACH);
+                let path = place.folder.guest_path.as_str();
+                let _ = umount2(path, MntFlags::MNT_DETACH);
+                // Nobody is to take the empty place for the folder. One with something in it stays.
+                let _ = fs::remove_dir(path);
             }
         }
         for place in places.values() {
