@@ -86,7 +86,7 @@ macro_rules! options {
 }
 
 options! {
-    /// Hypervisor: qemu
+    /// Hypervisor; without it the best that works here: `coracle doctor` lists them
     [long, value_name = "NAME", env = "CORACLE_DRIVER", alias = "vm-driver"]
     driver: String,
     /// Kubernetes version, such as v1.37.2 or `stable`

@@ -17,6 +17,18 @@ fn create<'a>(coracle: &'a Coracle, name: &'a str) -> Docker<'a> {
     Docker::of(cluster)
 }
 
+/// A start that is killed as its engine starts goes on with the same machine.
+pub(super) fn a_killed_start_goes_on(coracle: &Coracle) {
+    coracle
+        .run("start -p killed --no-kubernetes")
+        .killed_at("engine");
+    let machine = coracle.hypervisor("killed").pid;
+    let killed = create(coracle, "killed");
+    assert_eq!(coracle.hypervisor("killed").pid, machine);
+    killed.ok("ps");
+    coracle.delete("killed");
+}
+
 pub(super) fn is_made_once_and_cloned(coracle: &Coracle) {
     let one = create(coracle, "one");
     assert_eq!(one.text("version --format {{.Server.Os}}"), "linux");
@@ -59,6 +71,10 @@ pub(super) fn live_side_by_side(coracle: &Coracle) {
         name: "one",
     });
     one.cluster.command(&format!("cache add {BASE}")).ok();
+    // Killed while it gives the machine the images that are kept, a start goes on.
+    coracle
+        .run("start -p two --no-kubernetes")
+        .killed_at("images");
     let two = create(coracle, "two");
     // It went on from the template that the first one made.
     let kernel = two.cluster.inside("sudo dmesg");

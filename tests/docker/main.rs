@@ -72,6 +72,9 @@ fn what_is_built_runs_and_is_reached() {
 fn a_machine_may_be_an_engine_alone() {
     let mut coracle = Coracle::with_machine();
     let mut test = Sections::new("alone");
+    test.run_long("a start killed as the engine starts goes on", || {
+        alone::a_killed_start_goes_on(&coracle);
+    });
     test.must("it is made without Kubernetes", || {
         alone::is_made_once_and_cloned(&coracle);
     });

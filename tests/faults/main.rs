@@ -34,9 +34,11 @@ const STEPS: [&str; 10] = [
     "kubeconfig",
 ];
 /// The steps that only a new cluster goes through; `templates` breaks in at them. A step that is
-/// missing here and above is found by `the_chain_knows_every_step`.
+/// missing here, above and below is found by `the_chain_knows_every_step`.
 const STEPS_OF_NEW_CLUSTERS: [&str; 2] = ["template", "rekey"];
-const SIGKILL: i32 = 9;
+/// The steps of a machine that is an engine alone, and of a new one when images are kept; `docker`
+/// breaks in at them.
+const STEPS_OF_ENGINES: [&str; 2] = ["engine", "images"];
 /// Somebody's kubeconfig, reached by a link.
 const FOREIGN: &str = "# other people's\ncontexts: [{name: theirs, context: {cluster: c, user: u}}]\ncurrent-context: theirs\nx-unknown: [1,\n  2]\n";
 
@@ -50,9 +52,9 @@ fn the_chain_knows_every_step() {
         .env("CORACLE_FAULT", "interrupt:boot")
         .done();
     let first = &start.json_lines()[0]["data"];
-    let known = STEPS.len() + STEPS_OF_NEW_CLUSTERS.len();
-    assert_eq!(first["totalsteps"], known.to_string(), "{start}");
-    for step in STEPS.into_iter().chain(STEPS_OF_NEW_CLUSTERS) {
+    let known = [&STEPS[..], &STEPS_OF_NEW_CLUSTERS, &STEPS_OF_ENGINES].concat();
+    assert_eq!(first["totalsteps"], known.len().to_string(), "{start}");
+    for step in known {
         let known = coracle
             .run("version --client")
             .env("CORACLE_FAULT", format!("kill:{step}"))
@@ -79,7 +81,7 @@ fn others_have_to_wait(coracle: &Coracle) {
         refused.says("\"coracle start\"").says(&holder);
     }
     kill_pid(start.pid());
-    assert_eq!(start.done().signal(), Some(SIGKILL));
+    start.done().is_killed();
 }
 
 #[test]
@@ -95,11 +97,7 @@ fn a_start_killed_at_every_step_goes_on_and_a_killed_hypervisor_comes_back() {
     faults.run(
         "delete after a kill right behind the boot leaves nothing",
         || {
-            let start = coracle
-                .run("start")
-                .env("CORACLE_FAULT", "kill:agent")
-                .done();
-            assert_eq!(start.signal(), Some(SIGKILL), "{start}");
+            coracle.run("start").killed_at("agent");
             let hypervisor = coracle.hypervisor("coracle");
             coracle.delete("coracle");
             assert!(!alive(hypervisor.pid));
@@ -109,11 +107,7 @@ fn a_start_killed_at_every_step_goes_on_and_a_killed_hypervisor_comes_back() {
     faults.must("killed at every step", || {
         let mut hypervisor = None;
         for step in STEPS {
-            let start = coracle
-                .run("start")
-                .env("CORACLE_FAULT", format!("kill:{step}"))
-                .done();
-            assert_eq!(start.signal(), Some(SIGKILL), "{step}: {start}");
+            let start = coracle.run("start").killed_at(step);
             if ["check", "image", "machine", "boot"].contains(&step) {
                 assert!(
                     coracle.processes().is_empty(),
@@ -214,11 +208,7 @@ fn a_start_killed_at_every_step_goes_on_and_a_killed_hypervisor_comes_back() {
         || {
             // With another current context a start does not take the short way.
             replace_in(&real, "current-context: coracle", "current-context: theirs");
-            let start = coracle
-                .run("start")
-                .env("CORACLE_FAULT", "kill:kubeconfig")
-                .done();
-            assert_eq!(start.signal(), Some(SIGKILL), "{start}");
+            coracle.run("start").killed_at("kubeconfig");
             coracle.delete("coracle");
             coracle.nothing_is_left();
             assert_eq!(fs::read_to_string(&real).unwrap(), FOREIGN);
@@ -236,14 +226,9 @@ fn a_start_interrupted_at_every_step_says_so_and_a_full_disk_pauses() {
     let disk = full_disk::StateOnItsOwnDisk::mount(&coracle);
     faults.must("interrupted at every step", || {
         for step in STEPS {
-            let start = coracle
-                .run("start")
-                .env("CORACLE_FAULT", format!("interrupt:{step}"))
-                .done();
-            let start = start
-                .fails(130, "CORACLE_INTERRUPTED")
-                .says("interrupted while: ");
+            let start = coracle.run("start").interrupted_at(step);
             start
+                .says("interrupted while: ")
                 .advises("coracle start -p coracle")
                 .advises("coracle delete -p coracle");
         }

@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Beyond whatever a saved cluster was seen to need, by far; it only catches what hangs.
 pub(super) const LIMIT: Duration = Duration::from_secs(600);
-pub(super) const SIGKILL: i32 = 9;
 
 /// One cluster of a sandbox, and its saved state.
 #[derive(Clone, Copy)]
@@ -173,12 +172,7 @@ impl<'a> Cluster<'a> {
     /// A start that is killed when it comes to a step, and what it said until then.
     #[track_caller]
     pub(super) fn start_until(&self, step: &str) -> Done {
-        let start = self
-            .command("start")
-            .env("CORACLE_FAULT", format!("kill:{step}"))
-            .done();
-        assert_eq!(start.signal(), Some(SIGKILL), "{start}");
-        start
+        self.command("start").killed_at(step)
     }
 
     /// Removes it, and all of it.

@@ -1,6 +1,6 @@
 //! `kill -9` of whoever takes part, in the middle.
 
-use super::cluster::{Cluster, LIMIT, SIGKILL};
+use super::cluster::{Cluster, LIMIT};
 use coracle_tests::{Started, alive, kill_pid, signal_pid, until, until_some};
 use rustix::process::Signal;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) fn of_a_stop(cluster: Cluster<'_>) {
     let (boot, filled) = (cluster.boot_id(), cluster.fill());
     let (stop, agent) = held_in_the_middle(cluster);
     kill_pid(stop.pid());
-    assert_eq!(stop.done().signal(), Some(SIGKILL));
+    stop.done().is_killed();
     let start = cluster.command("start").start();
     std::thread::park_timeout(TIME_TO_FAIL);
     signal_pid(agent, Signal::CONT);

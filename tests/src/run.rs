@@ -21,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How long after a command its output may stay open: a background process must not hold it.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(10);
 
+const SIGKILL: i32 = 9;
+
 /// A program that is going to be run.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -189,6 +191,24 @@ impl Run {
     pub fn ok(self) -> Done {
         self.done().ok()
     }
+
+    /// Coracle, until a step of a start, at which it is killed.
+    #[track_caller]
+    pub fn killed_at(self, step: &str) -> Done {
+        self.broken_at("kill", step).is_killed()
+    }
+
+    /// Coracle, until a step of a start, at which it is interrupted and says what it leaves.
+    #[track_caller]
+    pub fn interrupted_at(self, step: &str) -> Done {
+        self.broken_at("interrupt", step)
+            .fails(130, "CORACLE_INTERRUPTED")
+    }
+
+    #[track_caller]
+    fn broken_at(self, kind: &str, step: &str) -> Done {
+        self.env("CORACLE_FAULT", format!("{kind}:{step}")).done()
+    }
 }
 
 /// A program that runs. Dropped, it is killed by its number.
@@ -336,6 +356,13 @@ impl Done {
     /// The signal that ended it.
     pub fn signal(&self) -> Option<i32> {
         self.status.signal()
+    }
+
+    /// Fails the test unless it was killed.
+    #[track_caller]
+    pub fn is_killed(self) -> Self {
+        assert_eq!(self.signal(), Some(SIGKILL), "should be killed: {self}");
+        self
     }
 
     /// Fails the test unless it ended well.

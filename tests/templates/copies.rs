@@ -1,6 +1,6 @@
 //! Copies of a running cluster: a second one beside it, and snapshots to go back to.
 
-use crate::{SIGKILL, is_whole, killed};
+use crate::is_whole;
 use coracle_tests::{Coracle, kill_pid, until};
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ pub(super) fn killed_clone(coracle: &Coracle) {
     let mut clone = coracle.run("clone copy -p two").start();
     clone.until_it_says("Capturing");
     kill_pid(clone.pid());
-    assert_eq!(clone.done().signal(), Some(SIGKILL));
+    clone.done().is_killed();
     goes_on(coracle, "two", before.0 + 1);
     is_whole(coracle, "two");
     if coracle.machine("copy").exists() {
@@ -117,7 +117,7 @@ pub(super) fn killed_clone(coracle: &Coracle) {
     }
     for step in ["check", "rekey"] {
         let at = count(coracle, "two");
-        killed(coracle, "clone copy -p two", step);
+        coracle.run("clone copy -p two").killed_at(step);
         goes_on(coracle, "two", at + 1);
         coracle.run("start -p copy").ok();
         for name in ["two", "copy"] {

@@ -17,8 +17,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const SIGKILL: i32 = 9;
-
 /// The folders of all templates.
 fn templates(coracle: &Coracle) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(coracle.home().join("templates")) else {
@@ -38,15 +36,6 @@ const GONE_ON: Duration = Duration::from_secs(120);
 
 /// How long it may be until digests are noted.
 const NOTED: Duration = Duration::from_secs(600);
-
-/// A start that is killed at a step.
-fn killed(coracle: &Coracle, arguments: &str, step: &str) {
-    let start = coracle
-        .run(arguments)
-        .env("CORACLE_FAULT", format!("kill:{step}"))
-        .done();
-    assert_eq!(start.signal(), Some(SIGKILL), "{start}");
-}
 
 /// The cluster is whole: its node is Ready, and its own credentials lead to it.
 fn is_whole(coracle: &Coracle, name: &str) {
@@ -89,7 +78,7 @@ fn clusters_begin_as_clones_and_are_their_own() {
     let mut coracle = Coracle::with_machine();
     let mut test = Sections::new("templates");
     test.must("a start killed before the template is made goes on", || {
-        killed(&coracle, "start -p first", "template");
+        coracle.run("start -p first").killed_at("template");
         coracle.hypervisor("first");
         coracle.run("start -p first").ok();
         is_whole(&coracle, "first");
@@ -152,7 +141,7 @@ fn clusters_begin_as_clones_and_are_their_own() {
     test.must(
         "a clone that is killed before it has its own identity goes on",
         || {
-            killed(&coracle, "start -p three", "rekey");
+            coracle.run("start -p three").killed_at("rekey");
             assert!(coracle.machine("three").join("passing").exists());
             coracle.run("start -p three").ok();
             is_whole(&coracle, "three");
@@ -230,10 +219,7 @@ fn clusters_begin_as_clones_and_are_their_own() {
             let mut bytes = fs::read(&devices).unwrap();
             bytes[0] ^= 0xff;
             write(&devices, bytes);
-            let start = coracle
-                .run("start -p damaged")
-                .env("CORACLE_FAULT", "kill:agent")
-                .done();
+            let start = coracle.run("start -p damaged").killed_at("agent");
             start.says("booting cold, now and from now on");
             coracle.hypervisor("damaged");
             coracle.delete("damaged");

@@ -25,7 +25,7 @@ async fn the_probe_tells_program_version_and_accelerator() {
         .probe(AcceleratorChoice::Auto, machine.spec.architecture)
         .await
         .unwrap();
-    assert!(facts.program.ends_with("qemu-system-x86_64"), "{facts:?}");
+    assert!(facts.place.ends_with("/qemu-system-x86_64"), "{facts:?}");
     assert!(
         facts
             .version

@@ -46,10 +46,8 @@ async fn stop(machine: &TestMachine) -> Saved {
 }
 
 async fn go_on(machine: &TestMachine, saved: Saved) -> Result<RunningProcess, DriverError> {
-    machine
-        .driver
-        .launch(&machine.dir, &machine.spec, &Origin::Saved(Box::new(saved)))
-        .await
+    let origin = Origin::Saved(Box::new(saved));
+    machine.launch_from(&origin).await
 }
 
 #[tokio::test]

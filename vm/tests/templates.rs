@@ -10,9 +10,7 @@
 mod machine;
 
 use coracle_vm::spec::DiskFormat;
-use coracle_vm::{
-    Disks, Driver as _, DriverError, MachineState, Origin, RunningProcess, TemplateFiles,
-};
+use coracle_vm::{Disks, Driver as _, DriverError, MachineState, Origin, TemplateFiles};
 use machine::{LIMIT, TestMachine};
 use std::path::Path;
 
@@ -20,20 +18,13 @@ use std::path::Path;
 async fn frozen(machine: &TestMachine, folder: &Path) -> TemplateFiles {
     let (driver, dir) = (&machine.driver, &machine.dir);
     driver.prepare(dir, &machine.spec).await.unwrap();
-    let _process = start(machine, &Origin::Boot).await.unwrap();
+    let _process = machine.launch_from(&Origin::Boot).await.unwrap();
     std::fs::create_dir(folder).unwrap();
     let files = TemplateFiles::in_folder(folder);
     driver.freeze(dir, &files).await.unwrap();
     assert_eq!(machine.state().await, MachineState::Paused);
     machine.quit().await;
     files
-}
-
-async fn start(machine: &TestMachine, origin: &Origin) -> Result<RunningProcess, DriverError> {
-    machine
-        .driver
-        .launch(&machine.dir, &machine.spec, origin)
-        .await
 }
 
 /// A machine like `other`, whose disk begins with that one's frozen disk.
@@ -56,7 +47,7 @@ async fn clones_go_on_from_a_frozen_machine_side_by_side() {
     let origin = Origin::Template(files.clone());
     for clone in &clones {
         clone.driver.prepare(&clone.dir, &clone.spec).await.unwrap();
-        let _process = start(clone, &origin).await.unwrap();
+        let _process = clone.launch_from(&origin).await.unwrap();
         assert_eq!(clone.state().await, MachineState::Running);
     }
     // The template may go while they run.
@@ -78,7 +69,8 @@ async fn a_damaged_template_is_an_error_of_its_own_and_a_boot_still_works() {
     let devices = std::fs::read(&files.devices).unwrap();
     for content in [&devices[..devices.len() / 2], b"", b"not a machine's state"] {
         coracle_vm::store::atomic::write(&files.devices, content).unwrap();
-        let error = start(&machine, &Origin::Template(files.clone()))
+        let error = machine
+            .launch_from(&Origin::Template(files.clone()))
             .await
             .unwrap_err();
         assert!(
@@ -87,7 +79,7 @@ async fn a_damaged_template_is_an_error_of_its_own_and_a_boot_still_works() {
         );
         assert_eq!(machine.state().await, MachineState::Off);
     }
-    let _process = start(&machine, &Origin::Boot).await.unwrap();
+    let _process = machine.launch_from(&Origin::Boot).await.unwrap();
     machine.quit().await;
 }
 
@@ -95,7 +87,7 @@ async fn a_damaged_template_is_an_error_of_its_own_and_a_boot_still_works() {
 async fn a_machine_that_went_on_from_a_template_is_not_frozen_and_runs_on() {
     let machine = TestMachine::new();
     let files = frozen(&machine, &machine.home().join("template")).await;
-    let _process = start(&machine, &Origin::Template(files)).await.unwrap();
+    let _process = machine.launch_from(&Origin::Template(files)).await.unwrap();
     let again = TemplateFiles::in_folder(machine.home());
     let error = machine
         .driver

@@ -5,7 +5,6 @@ use super::{LOCK_LIMIT, QUIT_LIMIT, docker, kubeconfig, lock, store};
 use crate::commands::App;
 use crate::error::{Context as _, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_vm::program::Programs;
 use coracle_vm::{AnyDriver, Driver as _, DriverKind, Entry, MachineName, StoreError};
 
 /// Deletes a cluster, whole or broken, running or not.
@@ -19,12 +18,6 @@ pub async fn delete(app: &App, name: &MachineName) -> Result<()> {
     let entry = store
         .find(name)?
         .ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
-    let kind = match &entry {
-        Entry::Whole(record) => record.driver,
-        // A folder whose record is lost can only have been made by the default driver, or by one
-        // that this build does not have.
-        Entry::Broken { .. } => DriverKind::Qemu,
-    };
     let dir = store.machine_dir(name);
     if let Err(error) = crate::host_agent::retire(&dir).await {
         app.progress.warning(&format!(
@@ -32,7 +25,10 @@ pub async fn delete(app: &App, name: &MachineName) -> Result<()> {
             error.message()
         ));
     }
-    driver(settings, kind)?.quit(&dir, QUIT_LIMIT).await?;
+    for driver in drivers(settings, &entry)? {
+        driver.quit(&dir, QUIT_LIMIT).await?;
+        driver.forget(&dir).await?;
+    }
     if let Err(error) = kubeconfig::remove(settings, name, &entry) {
         app.progress.warning(&format!(
             "its kubeconfig context is left behind: {}",
@@ -51,9 +47,16 @@ pub async fn delete(app: &App, name: &MachineName) -> Result<()> {
     forget_profile(settings, name)
 }
 
-fn driver(settings: &Settings, kind: DriverKind) -> Result<AnyDriver> {
-    let programs: Programs = settings.programs();
-    Ok(AnyDriver::new(kind, programs)?)
+/// The machine's driver; all that this build has where its record does not tell which.
+fn drivers(settings: &Settings, entry: &Entry) -> Result<Vec<AnyDriver>> {
+    let driver = |kind| AnyDriver::new(kind, settings.programs());
+    Ok(match entry {
+        Entry::Whole(record) => vec![driver(record.driver)?],
+        Entry::Broken { .. } => {
+            let all = DriverKind::ALL.iter().copied();
+            all.filter_map(|kind| driver(kind).ok()).collect()
+        }
+    })
 }
 
 /// A deleted cluster is no longer the one that commands act on.

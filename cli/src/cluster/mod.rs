@@ -18,6 +18,7 @@ mod begin;
 mod boot;
 mod bring_up;
 pub mod capture;
+pub mod choice;
 pub mod delete;
 pub mod docker;
 mod draft;

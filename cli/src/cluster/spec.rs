@@ -199,7 +199,8 @@ impl ClusterSpec {
             ));
         }
         let driver = match options.driver.as_deref() {
-            None => DriverKind::Qemu,
+            // Whichever is found to be the best here.
+            None => DriverKind::ALL[0],
             Some(name) => name.parse().map_err(Error::from)?,
         };
         Ok(Self {

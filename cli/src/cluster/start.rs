@@ -17,17 +17,19 @@ use super::given::{self, Terms};
 use super::spec::{ClusterSpec, LEAST_DISK_MIB, StartOptions};
 use super::steps::{Step, Steps};
 use super::template::{self, Beginning};
-use super::{Cluster, boot, docker, hibernate, host_resources, image, kubeconfig, mount, store};
+use super::{
+    Cluster, boot, choice, docker, hibernate, host_resources, image, kubeconfig, mount, store,
+};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::images::cache;
 use crate::options::{Amount, ClusterOptions};
 use crate::settings::Settings;
 use coracle_protocol::client::AgentClient;
-use coracle_vm::spec::{Architecture, Caution, Minimum};
+use coracle_vm::spec::{Caution, Minimum};
 use coracle_vm::{
-    AcceleratorChoice, AnyDriver, Driver as _, HostResources, MachineLock, MachineName,
-    MachineState, Origin, ResourceRequest, Size,
+    DriverKind, HostResources, MachineLock, MachineName, MachineState, Origin, ResourceRequest,
+    Size,
 };
 use std::net::IpAddr;
 use std::time::Duration;
@@ -160,11 +162,12 @@ pub async fn start(
     if let Some(said) = given::said_of_proxy(&parcel) {
         app.progress.info(&said);
     }
-    if let Plan::New(spec, cautions) = &plan {
+    let mut plan = plan;
+    if let Plan::New(spec, cautions) = &mut plan {
         for caution in cautions {
             app.progress.info(&caution.to_string());
         }
-        check_driver(app, spec).await?;
+        spec.driver = driver(app, asked.driver.as_ref().or(kept.driver.as_ref())).await?;
     }
 
     steps.begin(Step::Image).await?;
@@ -401,7 +404,6 @@ async fn plan(settings: &Settings, asked: &ClusterOptions, kept: &ClusterOptions
     catalogue()?
         .in_order(spec.addons.iter().map(String::as_str))
         .map_err(|error| addon_not_found(&error))?;
-    AnyDriver::new(spec.driver, settings.programs())?;
     Ok(Plan::New(Box::new(spec), cautions))
 }
 
@@ -434,16 +436,19 @@ fn check_resources(spec: &ClusterSpec, host: &HostResources) -> Result<Vec<Cauti
     Ok(request.check(&minimum, host)?)
 }
 
-/// Whether the driver works here; slow acceleration is told.
-async fn check_driver(app: &App, spec: &ClusterSpec) -> Result<()> {
-    let driver = AnyDriver::new(spec.driver, app.settings.programs())?;
-    let facts = driver
-        .probe(AcceleratorChoice::Auto, Architecture::of_host())
-        .await?;
+/// The driver for a new cluster, and what there is to tell about it.
+async fn driver(app: &App, asked: Option<&String>) -> Result<DriverKind> {
+    let asked = asked.map(|name| name.parse()).transpose()?;
+    let facts = choice::choose(&app.settings, asked).await?;
+    let is_usual = Some(&facts.kind) == DriverKind::ALL.first();
     if !facts.verdict.accelerator.is_hardware() {
         app.progress.info(&facts.verdict.reason);
+    } else if asked.is_none() && !is_usual {
+        let (kind, reason) = (facts.kind, &facts.verdict.reason);
+        app.progress
+            .info(&format!("using the driver {kind} with {reason}"));
     }
-    Ok(())
+    Ok(facts.kind)
 }
 
 /// The agent of a cluster that is all that a start makes of it, as far as can be seen at once.

@@ -1,14 +1,11 @@
 //! `coracle doctor`.
 
 use super::App;
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, choice};
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Output;
-use coracle_vm::spec::Architecture;
 use coracle_vm::template::Checked;
-use coracle_vm::{
-    AcceleratorChoice, AnyDriver, Driver as _, DriverKind, TemplateError, TemplateKey,
-};
+use coracle_vm::{DriverFacts, TemplateError, TemplateKey};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -40,6 +37,8 @@ pub(super) struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 enum Verdict {
     Ok,
+    /// Not here, and not needed.
+    Missing,
     Warning,
     Problem,
 }
@@ -64,12 +63,8 @@ impl Args {
 
 /// What all checks found.
 pub(super) async fn findings(app: &App, deep: bool) -> Result<Vec<Finding>> {
-    let mut findings = vec![
-        driver(app).await,
-        resources(app),
-        image(app, deep).await,
-        kubeconfig(app),
-    ];
+    let mut findings = drivers(app).await;
+    findings.extend([resources(app), image(app, deep).await, kubeconfig(app)]);
     findings.push(program(
         app,
         "ssh",
@@ -92,6 +87,7 @@ pub(super) async fn findings(app: &App, deep: bool) -> Result<Vec<Finding>> {
 fn line(finding: &Finding) -> String {
     let word = match finding.verdict {
         Verdict::Ok => "ok",
+        Verdict::Missing => "missing",
         Verdict::Warning => "warning",
         Verdict::Problem => "problem",
     };
@@ -122,33 +118,36 @@ fn problem(check: &'static str, error: &Error) -> Finding {
     }
 }
 
-async fn driver(app: &App) -> Finding {
-    let probed = async {
-        let driver = AnyDriver::new(DriverKind::Qemu, app.settings.programs())?;
-        Ok(driver
-            .probe(AcceleratorChoice::Auto, Architecture::of_host())
-            .await?)
-    };
-    match probed.await {
-        Err(error) => problem("driver", &error),
-        Ok(facts) => {
-            let text = format!(
-                "{} {} ({})",
-                facts.kind,
-                facts.version,
-                facts.program.display()
-            );
-            if facts.verdict.accelerator.is_hardware() {
-                return ok("driver", format!("{text} with {}", facts.verdict.reason));
+/// Every driver: what works, and what the others lack. Only where none works is that a problem.
+async fn drivers(app: &App) -> Vec<Finding> {
+    let found = choice::all(&app.settings).await;
+    let works = found.iter().any(|(_, found)| found.is_ok());
+    let findings = found.into_iter().map(|(kind, found)| match found {
+        Ok(working) => driver(&working.facts),
+        Err(error) => {
+            let mut finding = problem("driver", &Error::from(error));
+            finding.finding = format!("{kind}: {}", finding.finding);
+            if works {
+                finding.verdict = Verdict::Missing;
             }
-            Finding {
-                check: "driver",
-                verdict: Verdict::Warning,
-                finding: format!("{text}: {}", facts.verdict.reason),
-                help: "switch hardware virtualisation on in the firmware or the outer hypervisor"
-                    .into(),
-            }
+            finding
         }
+    });
+    findings.collect()
+}
+
+fn driver(facts: &DriverFacts) -> Finding {
+    let (kind, version, place) = (facts.kind, &facts.version, &facts.place);
+    let text = format!("{kind} {version} ({place})");
+    let reason = &facts.verdict.reason;
+    if facts.verdict.accelerator.is_hardware() {
+        return ok("driver", format!("{text} with {reason}"));
+    }
+    Finding {
+        check: "driver",
+        verdict: Verdict::Warning,
+        finding: format!("{text}: {reason}"),
+        help: "switch hardware virtualisation on in the firmware or the outer hypervisor".into(),
     }
 }
 

@@ -52,7 +52,7 @@ impl From<StoreError> for Error {
 impl From<DriverError> for Error {
     fn from(error: DriverError) -> Self {
         let id = match &error {
-            DriverError::Unsupported { .. } | DriverError::Unable { .. } => {
+            DriverError::NotBuiltIn { .. } | DriverError::Unable { .. } => {
                 ErrorId::DriverUnsupported
             }
             DriverError::NotInstalled { .. } => ErrorId::DriverNotInstalled,
@@ -74,6 +74,7 @@ impl From<DriverError> for Error {
         let mut told = Self::caused_by(id, error.to_string(), &error);
         match &error {
             DriverError::NotInstalled { install, .. } => told = told.help(install.clone()),
+            DriverError::NotBuiltIn { help, .. } => told = told.help(*help),
             DriverError::LaunchFailed { last_lines, .. }
             | DriverError::RestoreFailed { last_lines, .. } => {
                 for line in last_lines {

@@ -58,10 +58,10 @@ pub enum First {
 enum Machine {
     /// None.
     Nothing,
-    /// One that this process launched.
+    /// One that runs as this process's child.
     Launched(Box<RunningProcess>),
-    /// One that an earlier host agent launched.
-    Adopted,
+    /// One that an earlier host agent launched, or that a service of the host runs.
+    Watched,
 }
 
 struct HostAgent {
@@ -290,9 +290,16 @@ impl HostAgent {
         let cluster = Cluster::find(&self.settings)?;
         let driver = cluster.driver()?;
         let launching = driver.launch(cluster.dir(), cluster.machine_spec(), &origin);
-        let process = Box::pin(launching).await?;
-        log(&format!("the machine runs as process {}", process.pid));
-        self.machine = Machine::Launched(Box::new(process));
+        self.machine = match Box::pin(launching).await? {
+            Some(process) => {
+                log(&format!("the machine runs as process {}", process.pid));
+                Machine::Launched(Box::new(process))
+            }
+            None => {
+                log("the machine runs");
+                Machine::Watched
+            }
+        };
         asleep::forget(&self.dir)?;
         self.presence.send_replace(Presence::Running);
         if was_asleep {
@@ -348,7 +355,7 @@ impl HostAgent {
             return Ok(());
         }
         log("goes on with a machine whose host agent was lost");
-        self.machine = Machine::Adopted;
+        self.machine = Machine::Watched;
         self.presence.send_replace(Presence::Running);
         if let Err(error) = self.ports.inherit(cluster).await {
             log(&format!(
@@ -423,7 +430,7 @@ async fn ended(machine: &mut Machine, settings: &Settings) -> String {
     let ended = match machine {
         Machine::Nothing => std::future::pending().await,
         Machine::Launched(process) => process.wait().await.map(|status| status.to_string()),
-        Machine::Adopted => off(settings)
+        Machine::Watched => off(settings)
             .await
             .map(|()| "nobody knows how".to_owned())
             .map_err(|error| std::io::Error::other(error.message().to_owned())),

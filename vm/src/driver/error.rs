@@ -18,11 +18,13 @@ use crate::store::SocketPathTooLong;
 /// What went wrong in a driver.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
-    /// The driver is known, and this version cannot use it.
-    #[error("the driver {kind} is not supported in this version")]
-    Unsupported {
+    /// The driver is known, and this build does not have it.
+    #[error("this build does not have the driver {kind}")]
+    NotBuiltIn {
         /// Which driver.
         kind: DriverKind,
+        /// How to get it.
+        help: &'static str,
     },
     /// A program is missing.
     #[error("{program} was not found")]

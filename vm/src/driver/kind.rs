@@ -1,35 +1,13 @@
-//! Which drivers there are, and what people call them.
+//! What people call a driver.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
-/// The drivers that the design names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DriverKind {
-    /// QEMU, through its monitor protocol.
-    Qemu,
-    /// libvirt.
-    Libvirt,
-    /// VirtualBox.
-    Virtualbox,
-    /// Hyper-V.
-    Hyperv,
-}
-
-/// What people type for each driver: its own name first, then names that Minikube uses.
-const NAMES: [(DriverKind, &[&str]); 4] = [
-    (DriverKind::Qemu, &["qemu", "qemu2", "kvm", "kvm2"]),
-    (DriverKind::Libvirt, &["libvirt"]),
-    (DriverKind::Virtualbox, &["virtualbox", "vbox"]),
-    (DriverKind::Hyperv, &["hyperv", "hyper-v"]),
-];
+use super::DriverKind;
 
 /// A text that names no driver.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no driver \"{text}\"; known are {}", DriverKind::known())]
+#[error("there is no driver \"{text}\"; known are {}", known())]
 pub struct UnknownDriver {
     /// The refused text.
     pub text: String,
@@ -37,30 +15,15 @@ pub struct UnknownDriver {
 
 impl DriverKind {
     /// The driver's own name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Qemu => "qemu",
-            Self::Libvirt => "libvirt",
-            Self::Virtualbox => "virtualbox",
-            Self::Hyperv => "hyperv",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.names()[0]
     }
+}
 
-    /// All drivers, the preferred one first.
-    pub fn all() -> impl Iterator<Item = Self> {
-        NAMES.iter().map(|(kind, _)| *kind)
-    }
-
-    /// Whether this build can use it.
-    pub const fn is_built_in(self) -> bool {
-        matches!(self, Self::Qemu)
-    }
-
-    /// The own names of all drivers, for a message.
-    fn known() -> String {
-        let names: Vec<&str> = Self::all().map(Self::as_str).collect();
-        names.join(", ")
-    }
+/// The own names of all drivers, for a message.
+fn known() -> String {
+    let names = DriverKind::ALL.iter().map(|kind| kind.as_str());
+    names.collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for DriverKind {
@@ -74,10 +37,9 @@ impl FromStr for DriverKind {
 
     fn from_str(text: &str) -> Result<Self, UnknownDriver> {
         let lower = text.to_ascii_lowercase();
-        NAMES
-            .iter()
-            .find(|(_, names)| names.contains(&lower.as_str()))
-            .map(|(kind, _)| *kind)
+        let mut kinds = DriverKind::ALL.iter().copied();
+        kinds
+            .find(|kind| kind.names().contains(&lower.as_str()))
             .ok_or_else(|| UnknownDriver {
                 text: text.to_owned(),
             })
@@ -87,7 +49,7 @@ impl FromStr for DriverKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::{AnyDriver, Driver};
+    use crate::driver::{AnyDriver, Driver, DriverError};
     use crate::program::Programs;
 
     #[test]
@@ -113,15 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_is_not_built_in_says_so() {
-        for kind in DriverKind::all() {
+    fn a_driver_that_is_not_built_in_says_how_to_get_it() {
+        for &kind in DriverKind::ALL {
             match AnyDriver::new(kind, Programs::default()) {
-                Ok(driver) => assert!(kind.is_built_in() && driver.kind() == kind),
-                Err(error) => assert!(
-                    !kind.is_built_in()
-                        && error.to_string()
-                            == format!("the driver {kind} is not supported in this version")
-                ),
+                Ok(driver) => assert_eq!(driver.kind(), kind),
+                Err(DriverError::NotBuiltIn { kind: told, help }) => {
+                    assert!(told == kind && !help.is_empty(), "{kind}");
+                }
+                Err(error) => panic!("{kind}: {error}"),
             }
         }
     }

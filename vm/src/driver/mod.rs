@@ -2,6 +2,7 @@
 
 mod error;
 mod kind;
+mod list;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,13 +14,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::DriverError;
-pub use kind::{DriverKind, UnknownDriver};
+pub use kind::UnknownDriver;
+pub use list::{AnyDriver, DriverKind};
 
 use crate::accelerator::{AcceleratorChoice, Verdict};
-use crate::program::Programs;
-use crate::qemu::QemuDriver;
 use crate::saved::{Kept, Saved, SavedFiles};
-use crate::spec::{Architecture, MachineSpec, Protocol};
+use crate::spec::{Architecture, DiskFormat, MachineSpec, Protocol};
 use crate::state::MachineState;
 use crate::store::{Disks, MachineDir};
 use crate::template::TemplateFiles;
@@ -45,6 +45,8 @@ pub struct Capabilities {
     pub can_clone: bool,
     /// Whether it starts a kernel without a boot loader.
     pub boots_kernel: bool,
+    /// How the disk that the guest writes is laid out.
+    pub data_format: DiskFormat,
     /// How the guest is reached.
     pub guest_address: GuestAddress,
 }
@@ -54,8 +56,8 @@ pub struct Capabilities {
 pub struct DriverFacts {
     /// Which driver.
     pub kind: DriverKind,
-    /// The hypervisor's program.
-    pub program: PathBuf,
+    /// Where the hypervisor is: its program, or what a connection to it is made with.
+    pub place: String,
     /// Its version.
     pub version: String,
     /// What will run the guest's instructions, and why.
@@ -146,14 +148,15 @@ pub trait Driver {
         spec: &MachineSpec,
     ) -> impl Future<Output = Result<(), DriverError>> + Send;
 
-    /// Starts the machine as a child of this process, and returns once the hypervisor answers; from a
-    /// template, once the guest runs. The caller holds the machine's lock.
+    /// Starts the machine, and returns once the hypervisor answers; from a template, once the guest
+    /// runs. Gives the hypervisor where it is a child of this process, and nothing where a service of
+    /// the host runs it. The caller holds the machine's lock.
     fn launch(
         &self,
         dir: &MachineDir,
         spec: &MachineSpec,
         origin: &Origin,
-    ) -> impl Future<Output = Result<RunningProcess, DriverError>> + Send;
+    ) -> impl Future<Output = Result<Option<RunningProcess>, DriverError>> + Send;
 
     /// Everything about host and hypervisor that a restore depends on, by name.
     fn fingerprint(
@@ -253,138 +256,8 @@ pub trait Driver {
         dir: &MachineDir,
         limit: Duration,
     ) -> impl Future<Output = Result<(), DriverError>> + Send;
-}
 
-/// A driver of any kind that this build has.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum AnyDriver {
-    /// QEMU.
-    Qemu(QemuDriver),
-}
-
-impl AnyDriver {
-    /// The driver of a kind; an error for one that this build cannot use.
-    pub fn new(kind: DriverKind, programs: Programs) -> Result<Self, DriverError> {
-        match kind {
-            DriverKind::Qemu => Ok(Self::Qemu(QemuDriver::new(programs))),
-            DriverKind::Libvirt | DriverKind::Virtualbox | DriverKind::Hyperv => {
-                Err(DriverError::Unsupported { kind })
-            }
-        }
-    }
-}
-
-/// Calls the same method of whichever driver it is.
-macro_rules! dispatch {
-    ($self:ident, $driver:ident => $call:expr) => {
-        match $self {
-            Self::Qemu($driver) => $call,
-        }
-    };
-}
-
-impl Driver for AnyDriver {
-    fn kind(&self) -> DriverKind {
-        dispatch!(self, driver => driver.kind())
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        dispatch!(self, driver => driver.capabilities())
-    }
-
-    async fn probe(
-        &self,
-        choice: AcceleratorChoice,
-        guest: Architecture,
-    ) -> Result<DriverFacts, DriverError> {
-        dispatch!(self, driver => driver.probe(choice, guest).await)
-    }
-
-    async fn prepare(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
-        dispatch!(self, driver => driver.prepare(dir, spec).await)
-    }
-
-    async fn launch(
-        &self,
-        dir: &MachineDir,
-        spec: &MachineSpec,
-        origin: &Origin,
-    ) -> Result<RunningProcess, DriverError> {
-        dispatch!(self, driver => driver.launch(dir, spec, origin).await)
-    }
-
-    async fn fingerprint(
-        &self,
-        spec: &MachineSpec,
-    ) -> Result<BTreeMap<String, String>, DriverError> {
-        dispatch!(self, driver => driver.fingerprint(spec).await)
-    }
-
-    async fn freeze(&self, dir: &MachineDir, files: &TemplateFiles) -> Result<(), DriverError> {
-        dispatch!(self, driver => driver.freeze(dir, files).await)
-    }
-
-    async fn save(&self, dir: &MachineDir, files: &SavedFiles) -> Result<Kept, DriverError> {
-        dispatch!(self, driver => driver.save(dir, files).await)
-    }
-
-    async fn capture(
-        &self,
-        dir: &MachineDir,
-        spec: &MachineSpec,
-        files: &SavedFiles,
-        disks: &Disks,
-    ) -> Result<Captured, DriverError> {
-        dispatch!(self, driver => driver.capture(dir, spec, files, disks).await)
-    }
-
-    fn learn(&self, dir: &MachineDir, process: &RunningProcess, files: &TemplateFiles) {
-        dispatch!(self, driver => driver.learn(dir, process, files));
-    }
-
-    async fn grow(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
-        dispatch!(self, driver => driver.grow(dir, spec).await)
-    }
-
-    async fn expose(
-        &self,
-        dir: &MachineDir,
-        address: IpAddr,
-        ports: &[GuestPort],
-    ) -> Result<Vec<Exposed>, DriverError> {
-        dispatch!(self, driver => driver.expose(dir, address, ports).await)
-    }
-
-    async fn exposed(&self, dir: &MachineDir) -> Result<Vec<Exposed>, DriverError> {
-        dispatch!(self, driver => driver.exposed(dir).await)
-    }
-
-    async fn conceal(&self, dir: &MachineDir, exposed: &[Exposed]) -> Result<(), DriverError> {
-        dispatch!(self, driver => driver.conceal(dir, exposed).await)
-    }
-
-    async fn observe(&self, dir: &MachineDir) -> MachineState {
-        dispatch!(self, driver => driver.observe(dir).await)
-    }
-
-    async fn pause(&self, dir: &MachineDir) -> Result<(), DriverError> {
-        dispatch!(self, driver => driver.pause(dir).await)
-    }
-
-    async fn resume(&self, dir: &MachineDir) -> Result<(), DriverError> {
-        dispatch!(self, driver => driver.resume(dir).await)
-    }
-
-    async fn power_button(&self, dir: &MachineDir) -> Result<(), DriverError> {
-        dispatch!(self, driver => driver.power_button(dir).await)
-    }
-
-    async fn quit(&self, dir: &MachineDir, limit: Duration) -> Result<(), DriverError> {
-        dispatch!(self, driver => driver.quit(dir, limit).await)
-    }
-
-    async fn wait_off(&self, dir: &MachineDir, limit: Duration) -> Result<(), DriverError> {
-        dispatch!(self, driver => driver.wait_off(dir, limit).await)
-    }
+    /// Has the hypervisor forget a machine that is off: whatever it keeps of it outside of the machine's
+    /// folder is gone then. Nothing to forget is no error, and what only has its name stays.
+    fn forget(&self, dir: &MachineDir) -> impl Future<Output = Result<(), DriverError>> + Send;
 }

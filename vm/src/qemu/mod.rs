@@ -41,7 +41,7 @@ use crate::qmp::{QmpClient, QmpError};
 #[cfg(target_os = "linux")]
 use crate::saved::Saves;
 use crate::saved::{Kept, SavedFiles};
-use crate::spec::{Architecture, MachineSpec};
+use crate::spec::{Architecture, DiskFormat, MachineSpec};
 use crate::state::MachineState;
 use crate::store::{Disks, MachineDir, atomic};
 use crate::template::TemplateFiles;
@@ -80,6 +80,7 @@ impl Driver for QemuDriver {
             can_hibernate: cfg!(unix),
             can_clone: cfg!(target_os = "linux"),
             boots_kernel: true,
+            data_format: DiskFormat::Qcow2,
             guest_address: GuestAddress::Forwarded,
         }
     }
@@ -95,7 +96,7 @@ impl Driver for QemuDriver {
             kind: DriverKind::Qemu,
             verdict: qemu.verdict(choice).await?,
             version: qemu.version,
-            program: qemu.program,
+            place: qemu.program.display().to_string(),
         })
     }
 
@@ -108,9 +109,12 @@ impl Driver for QemuDriver {
         dir: &MachineDir,
         spec: &MachineSpec,
         origin: &Origin,
-    ) -> Result<RunningProcess, DriverError> {
+    ) -> Result<Option<RunningProcess>, DriverError> {
         match self.observe(dir).await {
-            MachineState::Off => launch::launch(&self.programs, dir, spec, origin).await,
+            MachineState::Off => {
+                let launched = launch::launch(&self.programs, dir, spec, origin).await;
+                launched.map(Some)
+            }
             state => Err(DriverError::AlreadyRunning { state }),
         }
     }
@@ -276,6 +280,11 @@ impl Driver for QemuDriver {
         } else {
             Err(late)
         }
+    }
+
+    async fn forget(&self, _dir: &MachineDir) -> Result<(), DriverError> {
+        // All of it is in the machine's folder.
+        Ok(())
     }
 }
 

@@ -104,9 +104,12 @@ impl TestMachine {
     }
 
     pub async fn launch(&self) -> Result<RunningProcess, DriverError> {
-        self.driver
-            .launch(&self.dir, &self.spec, &Origin::Boot)
-            .await
+        self.launch_from(&Origin::Boot).await
+    }
+
+    pub async fn launch_from(&self, origin: &Origin) -> Result<RunningProcess, DriverError> {
+        let launched = self.driver.launch(&self.dir, &self.spec, origin).await?;
+        Ok(launched.expect("QEMU is a child of this process"))
     }
 
     pub async fn state(&self) -> MachineState {
