@@ -254,7 +254,7 @@ async fn disks_are_made_once_thin_and_private() {
             .prepare(&machine.dir, &machine.spec)
             .await
             .unwrap();
-        let made = machine.dir.data_disk().metadata().unwrap();
+        let made = machine.data_disk().metadata().unwrap();
         assert_eq!(made.mode() & 0o777, 0o600);
         assert!(made.blocks() * 512 < 1 << 20, "{} blocks", made.blocks());
         machine
@@ -262,7 +262,7 @@ async fn disks_are_made_once_thin_and_private() {
             .prepare(&machine.dir, &machine.spec)
             .await
             .unwrap();
-        let kept = machine.dir.data_disk().metadata().unwrap();
+        let kept = machine.data_disk().metadata().unwrap();
         assert_eq!(
             (made.ino(), made.mtime_nsec()),
             (kept.ino(), kept.mtime_nsec())
@@ -292,11 +292,11 @@ async fn early_ends_are_explained() {
     let machine = TestMachine::new().with_data_disk(DiskFormat::Qcow2);
     let missing = machine.launch().await.unwrap_err();
     assert!(
-        matches!(&missing, DriverError::MissingFile { path } if *path == machine.dir.data_disk()),
+        matches!(&missing, DriverError::MissingFile { path } if *path == machine.data_disk()),
         "{missing}"
     );
 
-    coracle_vm::store::atomic::write(&machine.dir.data_disk(), &[7; 70_000]).unwrap();
+    coracle_vm::store::atomic::write(&machine.data_disk(), &[7; 70_000]).unwrap();
     let error = machine.launch().await.unwrap_err();
     let DriverError::LaunchFailed {
         last_lines,

@@ -149,7 +149,7 @@ async fn what_does_not_fit_any_more_is_refused_with_the_reason() {
     assert!(refused(&host).contains("written whole"));
     write(&text);
 
-    let data = machine.dir.data_disk();
+    let data = machine.data_disk();
     let former = std::fs::metadata(&data).unwrap().modified().unwrap();
     let file = std::fs::File::options().write(true).open(&data).unwrap();
     file.set_modified(former + std::time::Duration::from_secs(1))
@@ -190,7 +190,7 @@ async fn another_machine_can_go_on_from_the_same_state() {
     let other = ready().await;
     let adopted = Saves::new(&other.dir).adopt(&saved, &other.spec).unwrap();
     assert_eq!(adopted.record.disks.len(), 1);
-    assert_eq!(adopted.record.disks[0].path, other.dir.data_disk());
+    assert_eq!(adopted.record.disks[0].path, other.data_disk());
     let _other = go_on(&other, adopted).await.unwrap();
     let _this = go_on(&machine, saved).await.unwrap();
     for machine in [&machine, &other] {
@@ -202,7 +202,7 @@ async fn another_machine_can_go_on_from_the_same_state() {
 /// The disks below a machine's own, from the next to the lowest.
 fn layers(machine: &TestMachine) -> Vec<std::path::PathBuf> {
     Disks::new(machine.home())
-        .chain(&machine.dir.data_disk())
+        .chain(&machine.data_disk())
         .unwrap()
 }
 
@@ -238,7 +238,7 @@ async fn a_machine_is_captured_while_it_runs_as_often_as_one_likes() {
     assert!(layers(&machine).len() <= 16, "{:#?}", layers(&machine));
     let other = ready().await;
     let mut spec = other.spec.clone();
-    std::fs::remove_file(other.dir.data_disk()).unwrap();
+    std::fs::remove_file(other.data_disk()).unwrap();
     spec.disks[0].base = Some(captured[3].disk.clone());
     other.driver.prepare(&other.dir, &spec).await.unwrap();
     let saves = Saves::new(&other.dir);
@@ -285,7 +285,7 @@ async fn a_capture_that_fails_leaves_the_machine_running_on_its_disk() {
     assert!(layers(&machine).is_empty());
     let file = std::fs::File::options()
         .write(true)
-        .open(machine.dir.data_disk());
+        .open(machine.data_disk());
     assert!(file.is_ok(), "{file:?}");
     machine.quit().await;
     // What was prepared and not used goes with the next launch.
@@ -302,7 +302,7 @@ async fn a_capture_that_fails_leaves_the_machine_running_on_its_disk() {
 async fn a_disk_grows_with_a_launch_and_while_its_machine_runs() {
     let mut machine = ready().await;
     let size = |machine: &TestMachine| {
-        let header = qcow2::Header::read(&machine.dir.data_disk()).unwrap();
+        let header = qcow2::Header::read(&machine.data_disk()).unwrap();
         header.unwrap().size
     };
     assert_eq!(size(&machine), Size::from_mib(64));

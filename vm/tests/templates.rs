@@ -39,9 +39,7 @@ fn clone_of(other: &TestMachine, base: &Path) -> TestMachine {
 async fn clones_go_on_from_a_frozen_machine_side_by_side() {
     let first = TestMachine::new().with_data_disk(DiskFormat::Qcow2);
     let files = frozen(&first, &first.home().join("template")).await;
-    let base = Disks::new(first.home())
-        .freeze(&first.dir.data_disk())
-        .unwrap();
+    let base = Disks::new(first.home()).freeze(&first.data_disk()).unwrap();
     let before = std::fs::read(&base).unwrap();
     let clones = [clone_of(&first, &base), clone_of(&first, &base)];
     let origin = Origin::Template(files.clone());

@@ -19,8 +19,8 @@ use coracle_vm::address;
 use coracle_vm::log_file;
 use coracle_vm::spec::{Architecture, Disk, DiskFormat, DiskRole, Protocol};
 use coracle_vm::{
-    AcceleratorChoice, Boot, Driver as _, MachineDir, MachineLock, MachineName, MachineSpec,
-    MachineState, Origin, PortForward, Saves, UserNetwork,
+    AcceleratorChoice, AnyDriver, Boot, Driver as _, MachineDir, MachineLock, MachineName,
+    MachineSpec, MachineState, Origin, PortForward, Saves, UserNetwork,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -127,7 +127,9 @@ pub fn machine_spec(
     spec: &ClusterSpec,
     image: &Image,
     dir: &MachineDir,
+    driver: &AnyDriver,
 ) -> Result<MachineSpec> {
+    let data_format = driver.capabilities().data_format;
     let cpus = coracle_vm::spec::cpus(spec.cpus)?;
     let disk = |role, path, format, read_only, create| Disk {
         role,
@@ -151,8 +153,8 @@ pub fn machine_spec(
     disks.extend([
         disk(
             DiskRole::Data,
-            dir.data_disk(),
-            DiskFormat::Qcow2,
+            dir.data_disk(data_format),
+            data_format,
             false,
             Some(spec.disk_size),
         ),

@@ -183,8 +183,8 @@ pub async fn restore_snapshot(
     record.applied_addons = carried.applied_addons;
     machine.cluster = record.encode()?;
     store(settings).save(&held, &machine)?;
-    let disk = cluster.dir().data_disk();
-    atomic::remove(&disk).context(ErrorId::Write, || {
+    let disk = cluster.data_disk()?;
+    atomic::remove(disk).context(ErrorId::Write, || {
         format!("cannot replace {}", disk.display())
     })?;
     let cluster = Cluster::find(settings)?;

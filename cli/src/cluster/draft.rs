@@ -64,8 +64,9 @@ impl Draft {
         let image = image::current(settings)?;
         let name = &settings.profile;
         let dir = store(settings).machine_dir(name);
-        let mut machine = boot::machine_spec(name, &spec, &image, &dir)?;
-        let (beginning, baking) = choose(app, &spec, &machine, &image, options).await?;
+        let driver = AnyDriver::new(spec.driver, settings.programs())?;
+        let mut machine = boot::machine_spec(name, &spec, &image, &dir, &driver)?;
+        let (beginning, baking) = choose(app, &driver, &spec, &machine, &image, options).await?;
         let image = match &beginning {
             Beginning::Clone(_) => {
                 image::check_sizes(settings, &image)?;
@@ -108,7 +109,7 @@ impl Draft {
         let dir = store(settings).machine_dir(name);
         let record = other.record();
         let image = image::open(settings, &record.image)?;
-        let mut machine = boot::machine_spec(name, &record.spec, &image, &dir)?;
+        let mut machine = boot::machine_spec(name, &record.spec, &image, &dir, &other.driver()?)?;
         template::base_on(&mut machine, disk);
         Ok(Self {
             spec: record.spec.clone(),
@@ -183,20 +184,20 @@ fn lock_name(text: &str) -> Result<MachineName> {
 /// doing so: then that one is waited for.
 async fn choose(
     app: &App,
+    driver: &AnyDriver,
     spec: &ClusterSpec,
     machine: &MachineSpec,
     image: &Image,
     options: &StartOptions,
 ) -> Result<(Beginning, Option<MachineLock>)> {
     let settings = &app.settings;
-    let driver = AnyDriver::new(spec.driver, settings.programs())?;
     // A start that waits for less than everything has nothing whole to freeze.
     let whole = options.wait.len() == Wait::COUNT;
     if options.cold || !whole || !driver.capabilities().can_clone {
         return Ok((Beginning::Cold, None));
     }
     let digest = image.digest().to_string();
-    let facts = template::facts(&driver, machine, spec, &digest, &catalogue()?).await?;
+    let facts = template::facts(driver, machine, spec, &digest, &catalogue()?).await?;
     let (beginning, said) = template::choose(settings, facts.clone())?;
     let Beginning::Bake(key, _) = &beginning else {
         return Ok((beginning, None));

@@ -50,11 +50,12 @@ use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_protocol::client::{AgentClient, AgentEndpoint};
 use coracle_vm::program::Programs;
+use coracle_vm::spec::DiskRole;
 use coracle_vm::{
     AnyDriver, Driver as _, Entry, HostResources, MachineDir, MachineLock, MachineName,
     MachineSpec, MachineState, Size, Store, StoreError,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a command waits for another one that changes the same cluster.
@@ -94,7 +95,7 @@ pub fn prepare_home(settings: &Settings) -> Result<()> {
 
 /// A folder below /tmp could have been made by somebody else first.
 #[cfg(unix)]
-fn owned_by_us(folder: &std::path::Path) -> Result<()> {
+fn owned_by_us(folder: &Path) -> Result<()> {
     use std::os::unix::fs::MetadataExt as _;
     let meta = std::fs::symlink_metadata(folder).context(ErrorId::Write, || {
         format!("cannot read {}", folder.display())
@@ -301,6 +302,13 @@ impl Cluster {
     /// The console's log.
     pub fn serial_log(&self) -> PathBuf {
         self.dir.serial_log()
+    }
+
+    /// The disk that its machine writes.
+    pub fn data_disk(&self) -> Result<&Path> {
+        let disk = self.machine_spec().disk(DiskRole::Data);
+        let disk = disk.ok_or_else(|| Error::new(ErrorId::Internal, "the machine has no disk"));
+        Ok(&disk?.path)
     }
 
     /// Its driver.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::accelerator::Accelerator;
 use crate::qmp::QmpEndpoint;
-use crate::spec::{Architecture, Boot, Disk, DiskFormat, MachineSpec};
+use crate::spec::{Architecture, Boot, Disk, MachineSpec};
 
 /// Where disks begin on the guest's first bus; one slot a disk.
 const FIRST_DISK_SLOT: usize = 0x4;
@@ -244,10 +244,7 @@ fn disk(line: &mut Line, disk: &Disk, slot: usize) {
     };
     let file = Properties::new(format!("driver=file,node-name={name}-file,{access}"));
     line.add("-blockdev", file.with("filename", &disk.path).0);
-    let driver = match disk.format {
-        DiskFormat::Raw => "raw",
-        DiskFormat::Qcow2 => "qcow2",
-    };
+    let driver = disk.format.as_str();
     line.add(
         "-blockdev",
         format!("driver={driver},node-name={name},file={name}-file,{access}{zeroes}"),

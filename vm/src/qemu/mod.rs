@@ -196,7 +196,7 @@ impl Driver for QemuDriver {
 
     async fn resume(&self, dir: &MachineDir) -> Result<(), DriverError> {
         let mut monitor = connect(dir).await?;
-        capture::settle(&mut monitor, &dir.data_disk()).await?;
+        capture::settle(&mut monitor, &dir.data_disk(DiskFormat::Qcow2)).await?;
         monitor.execute(qapi::qmp::cont {}).await?;
         Ok(())
     }

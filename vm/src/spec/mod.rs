@@ -149,14 +149,20 @@ pub enum DiskFormat {
     Raw,
     /// QEMU's copy-on-write format.
     Qcow2,
+    /// VirtualBox's format.
+    Vdi,
+    /// Hyper-V's format.
+    Vhdx,
 }
 
 impl DiskFormat {
-    /// The format's name in QEMU.
+    /// The format's name in QEMU, and what its files' names end with.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
+            Self::Vdi => "vdi",
+            Self::Vhdx => "vhdx",
         }
     }
 }

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::name::MachineName;
 use crate::qmp::QmpEndpoint;
+use crate::spec::DiskFormat;
 use crate::store::atomic;
 
 /// The longest path of a Unix socket that every host takes, in bytes: macOS has 104 with the
@@ -72,13 +73,13 @@ impl MachineDir {
     }
 
     /// The disk that the guest writes.
-    pub fn data_disk(&self) -> PathBuf {
-        self.path.join("data.qcow2")
+    pub fn data_disk(&self, format: DiskFormat) -> PathBuf {
+        self.path.join(format!("data.{}", format.as_str()))
     }
 
     /// The same under every name that it can have: a capture opens the next one under another.
     pub fn data_disks(&self) -> io::Result<Vec<PathBuf>> {
-        beginning_with(&self.data_disk())
+        beginning_with(&self.path.join("data."))
     }
 
     /// The disk with the machine's identity and settings, written at each boot.

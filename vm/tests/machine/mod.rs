@@ -84,11 +84,17 @@ impl TestMachine {
         self.home.path()
     }
 
+    /// The data disk's file.
+    pub fn data_disk(&self) -> PathBuf {
+        let disk = self.spec.disk(DiskRole::Data);
+        disk.expect("it has one").path.clone()
+    }
+
     /// Adds the data disk, to be made by `prepare`.
     pub fn with_data_disk(mut self, format: DiskFormat) -> Self {
         self.spec.disks.push(Disk {
             role: DiskRole::Data,
-            path: self.dir.data_disk(),
+            path: self.dir.data_disk(format),
             format,
             read_only: false,
             create: Some(Size::from_mib(64)),

@@ -8,7 +8,7 @@ use super::*;
 use crate::accelerator::AcceleratorChoice;
 use crate::name::MachineName;
 use crate::size::Size;
-use crate::spec::{DiskRole, PortForward, Protocol, UserNetwork, cpus};
+use crate::spec::{DiskFormat, DiskRole, PortForward, Protocol, UserNetwork, cpus};
 
 fn spec() -> MachineSpec {
     let disk = |role, path: &str, format, read_only| Disk {
