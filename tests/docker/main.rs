@@ -15,6 +15,7 @@ mod containers;
 mod folders;
 mod images;
 mod reach;
+mod registry;
 mod store;
 
 use client::Docker;
@@ -81,10 +82,10 @@ fn a_machine_may_be_an_engine_alone() {
     test.run("several live side by side", || {
         alone::live_side_by_side(&coracle);
     });
-    test.run("settings of the engine are kept", || {
+    test.run_long("settings of the engine are kept", || {
         alone::its_settings_are_kept(&coracle);
     });
-    test.run("a full disk is named, and grows", || {
+    test.run_long("a full disk is named, and grows", || {
         alone::a_full_disk_is_named_and_grows(&coracle);
     });
     test.run_long("its containers go on after a stop", || {
@@ -138,6 +139,10 @@ fn projects_run_with_compose_and_as_pods() {
     let docker = test.must("an engine", || engine(&coracle, "coracle"));
     test.run("buildx builds with stages, secrets and a cache", || {
         compose::buildx_builds(&docker);
+    });
+    test.run("a registry lets in who logged in", || {
+        registry::runs(&docker, &made.join("registry"));
+        registry::lets_in_who_logged_in(&docker);
     });
     let project = test.must("a project with a database lives with compose", || {
         compose::a_project_lives(&docker, &made)

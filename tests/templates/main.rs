@@ -77,7 +77,7 @@ fn deep_check(coracle: &Coracle) {
 fn clusters_begin_as_clones_and_are_their_own() {
     let mut coracle = Coracle::with_machine();
     let mut test = Sections::new("templates");
-    test.must("a start killed before the template is made goes on", || {
+    test.run_long("a start killed before the template is made goes on", || {
         coracle.run("start -p first").killed_at("template");
         coracle.hypervisor("first");
         coracle.run("start -p first").ok();

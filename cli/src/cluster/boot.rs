@@ -10,6 +10,7 @@ use super::{Cluster, QUIT_LIMIT, image, store};
 use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
+use coracle_iso::KERNEL_COMMAND_LINE;
 use coracle_iso::images::Image;
 use coracle_protocol::client::AgentClient;
 use coracle_protocol::given::Parcel;
@@ -19,10 +20,11 @@ use coracle_vm::address;
 use coracle_vm::log_file;
 use coracle_vm::spec::{Architecture, Disk, DiskFormat, DiskRole, Protocol};
 use coracle_vm::{
-    AcceleratorChoice, AnyDriver, Boot, Driver as _, MachineDir, MachineLock, MachineName,
-    MachineSpec, MachineState, Origin, PortForward, Saves, UserNetwork,
+    AcceleratorChoice, AnyDriver, Boot, Capabilities, Driver as _, GuestAddress, MachineDir,
+    MachineLock, MachineName, MachineSpec, MachineState, Origin, PortForward, Saves, UserNetwork,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Host name and node name of every cluster.
@@ -37,9 +39,6 @@ pub const GUEST_NETWORK: GuestNetworkAddresses = GuestNetworkAddresses {
 const HOST_SSH_PORT: u16 = 2222;
 /// Port of the Docker API where somebody else has the usual one.
 const OTHER_DOCKER_PORT: u16 = 12376;
-/// Notices and worse go to the console. Huge pages only for those who ask: given to everybody they
-/// make a control plane a fifth larger, and the kernel keeps more memory back for them.
-const KERNEL_COMMAND_LINE: &str = "loglevel=6 random.trust_cpu=on transparent_hugepage=madvise";
 /// A panic's first line is at most that many before the console's last one: a trace is in between.
 const PANIC_LINES: usize = 100;
 /// How much of the console an error carries.
@@ -129,7 +128,11 @@ pub fn machine_spec(
     dir: &MachineDir,
     driver: &AnyDriver,
 ) -> Result<MachineSpec> {
-    let data_format = driver.capabilities().data_format;
+    let Capabilities {
+        data_format,
+        boots_kernel,
+        ..
+    } = driver.capabilities();
     let cpus = coracle_vm::spec::cpus(spec.cpus)?;
     let disk = |role, path, format, read_only, create| Disk {
         role,
@@ -139,39 +142,43 @@ pub fn machine_spec(
         create,
         base: None,
     };
-    let mut disks = vec![disk(
-        DiskRole::Root,
-        image.root(),
-        DiskFormat::Raw,
-        true,
-        None,
-    )];
-    if let Some(version) = spec.kubernetes() {
-        let layer = image::kubernetes_layer(image, version)?;
-        disks.push(disk(DiskRole::Layer, layer, DiskFormat::Raw, true, None));
-    }
-    disks.extend([
-        disk(
-            DiskRole::Data,
-            dir.data_disk(data_format),
-            data_format,
-            false,
-            Some(spec.disk_size),
-        ),
-        disk(DiskRole::Seed, dir.seed_disk(), DiskFormat::Raw, true, None),
-    ]);
+    let read_only = |role, path| disk(role, path, DiskFormat::Raw, true, None);
+    let layer = match spec.kubernetes() {
+        Some(version) => Some(image::kubernetes_layer(image, version)?),
+        None => None,
+    };
+    let (boot, root, layer, seed) = if boots_kernel {
+        let kernel = Boot::DirectKernel {
+            kernel: image.kernel(),
+            initrd: image.initrd(),
+            command_line: KERNEL_COMMAND_LINE.into(),
+            emulated: image.index().emulated_command_line.clone(),
+        };
+        (kernel, image.root(), layer, dir.seed_disk())
+    } else {
+        // All layers are on it.
+        (Boot::Firmware, image::iso(image)?, None, dir.seed_cd())
+    };
+    let data = disk(
+        DiskRole::Data,
+        dir.data_disk(data_format),
+        data_format,
+        false,
+        Some(spec.disk_size),
+    );
+    let layer = layer.map(|path| read_only(DiskRole::Layer, path));
+    let disks = [read_only(DiskRole::Root, root)]
+        .into_iter()
+        .chain(layer)
+        .chain([data, read_only(DiskRole::Seed, seed)])
+        .collect();
     Ok(MachineSpec {
         name: name.clone(),
         id: uuid::Uuid::new_v4(),
         architecture: Architecture::of_host(),
         cpus,
         memory: spec.memory,
-        boot: Boot::DirectKernel {
-            kernel: image.kernel(),
-            initrd: image.initrd(),
-            command_line: KERNEL_COMMAND_LINE.into(),
-            emulated: image.index().emulated_command_line.clone(),
-        },
+        boot,
         disks,
         network: UserNetwork::default(),
         generation_id: uuid::Uuid::new_v4(),
@@ -181,15 +188,18 @@ pub fn machine_spec(
 }
 
 /// Leads the one port into a machine that is there from its beginning: its agent's. The host agent leads
-/// the others.
-pub fn forward_ports(machine: &mut MachineSpec, endpoint: &Endpoint) {
-    machine.network.forwards = vec![PortForward::tcp(endpoint.agent(), AGENT_PORT)];
+/// the others, and this one too where the driver forwards nothing.
+pub fn forward_ports(machine: &mut MachineSpec, endpoint: &Endpoint, driver: &AnyDriver) {
+    machine.network.forwards = match driver.capabilities().guest_address {
+        GuestAddress::Forwarded => vec![PortForward::tcp(endpoint.agent(), AGENT_PORT)],
+        GuestAddress::Direct => Vec::new(),
+    };
 }
 
 /// Takes ports from a machine that an earlier version forwarded by itself.
 pub fn settle_ports(settings: &Settings, lock: &MachineLock, cluster: Cluster) -> Result<Cluster> {
     let mut spec = cluster.machine_spec().clone();
-    forward_ports(&mut spec, &cluster.endpoint());
+    forward_ports(&mut spec, &cluster.endpoint(), &cluster.driver()?);
     if spec == *cluster.machine_spec() {
         return Ok(cluster);
     }
@@ -199,9 +209,13 @@ pub fn settle_ports(settings: &Settings, lock: &MachineLock, cluster: Cluster) -
     Cluster::find(settings)
 }
 
-/// The ports of the host that a cluster has for people, and those of the guest that they lead to.
-pub fn own_ports(record: &ClusterRecord) -> Vec<(SocketAddr, u16)> {
+/// The ports of the host that a cluster has from its beginning, and those of the guest that they lead
+/// to: all but what its driver forwards.
+pub fn own_ports(cluster: &Cluster) -> Vec<(SocketAddr, u16)> {
+    let record = cluster.record();
     let endpoint = &record.endpoint;
+    let forwarded = &cluster.machine_spec().network.forwards;
+    let agent = forwarded.is_empty().then(|| (endpoint.agent(), AGENT_PORT));
     let ssh = SocketAddr::new(endpoint.address, endpoint.ssh_port);
     let docker = endpoint.docker().map(|docker| (docker, DOCKER_PORT));
     let has_api = record.spec.has_kubernetes();
@@ -210,6 +224,7 @@ pub fn own_ports(record: &ClusterRecord) -> Vec<(SocketAddr, u16)> {
         .into_iter()
         .chain(api)
         .chain(docker)
+        .chain(agent)
         .collect()
 }
 
@@ -241,7 +256,7 @@ pub async fn prepare(cluster: &Cluster, beginning: &Beginning, parcel: &Parcel) 
         Beginning::Saved(_) => {
             // All of it is as it was, but for what a boot from inside would be given.
             let has_mounts = cluster.record().mounts.is_some();
-            if has_mounts || !given::is_in_seed(&cluster.dir().seed_disk(), parcel) {
+            if has_mounts || !given::is_in_seed(seed_disk(cluster)?, parcel) {
                 write_seed(cluster, &own, parcel)?;
             }
             return Ok(());
@@ -290,13 +305,23 @@ fn write_seed(cluster: &Cluster, files: &IdentityFiles, parcel: &Parcel) -> Resu
         let mounts = cluster.record().mounts.iter().flatten();
         config.host_folders = mounts.map(Mount::folder).collect();
     }
-    let seed = seed::encode(&config, parcel).context(ErrorId::Internal, || {
+    let path = seed_disk(cluster)?;
+    let encode = if *path == cluster.dir().seed_cd() {
+        seed::encode_cd
+    } else {
+        seed::encode
+    };
+    let seed = encode(&config, parcel).context(ErrorId::Internal, || {
         "cannot write the machine's settings".into()
     })?;
-    let path = cluster.dir().seed_disk();
-    coracle_vm::store::atomic::write(&path, &seed).context(ErrorId::Write, || {
+    coracle_vm::store::atomic::write(path, &seed).context(ErrorId::Write, || {
         format!("cannot write {}", path.display())
     })
+}
+
+/// Where the machine reads settings and identity from.
+fn seed_disk(cluster: &Cluster) -> Result<&Path> {
+    cluster.disk(DiskRole::Seed)
 }
 
 fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestConfig> {

@@ -16,6 +16,7 @@ use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::options::ClusterOptions;
 use crate::settings::Settings;
 use coracle_vm::saved::SavedRecord;
+use coracle_vm::spec::DiskRole;
 use coracle_vm::store::atomic;
 use coracle_vm::{
     Driver as _, MachineName, MachineState, Saves, Saving, Snapshot, SnapshotRecord, Snapshots,
@@ -183,7 +184,7 @@ pub async fn restore_snapshot(
     record.applied_addons = carried.applied_addons;
     machine.cluster = record.encode()?;
     store(settings).save(&held, &machine)?;
-    let disk = cluster.data_disk()?;
+    let disk = cluster.disk(DiskRole::Data)?;
     atomic::remove(disk).context(ErrorId::Write, || {
         format!("cannot replace {}", disk.display())
     })?;

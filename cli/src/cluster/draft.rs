@@ -148,7 +148,8 @@ impl Draft {
             endpoint.docker_port = None;
         }
         let mut machine = self.machine.clone();
-        boot::forward_ports(&mut machine, &endpoint);
+        let driver = AnyDriver::new(self.spec.driver, settings.programs())?;
+        boot::forward_ports(&mut machine, &endpoint, &driver);
         let record = ClusterRecord {
             format: FORMAT,
             spec: self.spec.clone(),

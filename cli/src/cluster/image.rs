@@ -65,6 +65,17 @@ pub fn kubernetes_layer(image: &Image, version: &str) -> Result<PathBuf> {
     })
 }
 
+/// What a machine starts from that has no other way than its firmware.
+pub fn iso(image: &Image) -> Result<PathBuf> {
+    image.iso().ok_or_else(|| {
+        Error::new(
+            ErrorId::ImageNotFound,
+            "the image has no ISO, which this driver starts machines from",
+        )
+        .help("coracle image-build --iso")
+    })
+}
+
 /// The kubectl that the current image has for this host.
 pub fn kubectl(settings: &Settings, version: &str) -> Option<PathBuf> {
     current(settings)

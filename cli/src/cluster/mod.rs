@@ -304,11 +304,12 @@ impl Cluster {
         self.dir.serial_log()
     }
 
-    /// The disk that its machine writes.
-    pub fn data_disk(&self) -> Result<&Path> {
-        let disk = self.machine_spec().disk(DiskRole::Data);
-        let disk = disk.ok_or_else(|| Error::new(ErrorId::Internal, "the machine has no disk"));
-        Ok(&disk?.path)
+    /// The disk that its machine has for something.
+    pub fn disk(&self, role: DiskRole) -> Result<&Path> {
+        let disk = self.machine_spec().disk(role);
+        let missing = || format!("the machine has no {} disk", role.as_str());
+        let disk = disk.ok_or_else(|| Error::new(ErrorId::Internal, missing()))?;
+        Ok(&disk.path)
     }
 
     /// Its driver.

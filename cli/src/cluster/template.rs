@@ -178,7 +178,7 @@ pub async fn bake(
     boot::switch_off(cluster).await?;
     let passing = cluster.passing_identity();
     passing.copy_shared_part(&IdentityFiles::new(incoming.folder().join(IDENTITY)))?;
-    let disk = Disks::new(&settings.home).freeze(cluster.data_disk()?)?;
+    let disk = Disks::new(&settings.home).freeze(cluster.disk(DiskRole::Data)?)?;
     let size = |path: &PathBuf| {
         std::fs::metadata(path)
             .map(|meta| meta.len())

@@ -29,6 +29,9 @@ pub struct Args {
     /// Debian mirror instead of the default
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    /// Make the ISO too, which drivers need that start a machine by its firmware
+    #[arg(long)]
+    iso: bool,
     /// Look for newer Debian packages
     #[arg(long)]
     refresh: bool,
@@ -68,6 +71,7 @@ impl Args {
         options.kubernetes_versions = self.kubernetes_versions;
         options.locked = self.locked;
         options.mirror = self.mirror;
+        options.iso = self.iso;
         options.refresh = self.refresh;
         if let Some(cache) = self.cache {
             options.cache = std::path::absolute(&cache)

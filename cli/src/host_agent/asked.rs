@@ -90,7 +90,7 @@ pub async fn wake(cluster: &Cluster) -> Result<()> {
     if !is_asleep(cluster.dir()) {
         return Ok(());
     }
-    let ports = cluster::own_ports(cluster.record());
+    let ports = cluster::own_ports(cluster);
     let addresses: Vec<_> = ports.iter().map(|(address, _)| *address).collect();
     let connect = tokio::net::TcpStream::connect(addresses.as_slice());
     // For as long as it lives it waits for the machine.

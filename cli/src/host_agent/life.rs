@@ -172,7 +172,7 @@ async fn begin(settings: &Settings, first: &First) -> Result<Begun> {
     let activity = Activity::new();
     let ports = Ports::open(
         cluster.endpoint(),
-        own_ports(cluster.record()),
+        own_ports(&cluster),
         Arc::clone(&activity),
     )?;
     // Before the machine runs, so that whoever sees it run finds somebody to ask.

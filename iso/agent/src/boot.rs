@@ -31,7 +31,7 @@ use crate::tls::{Callers, Identity, Spoken};
 use crate::upkeep::{Certificates, Upkeep};
 use coracle_protocol::given::Given;
 use coracle_protocol::guest::{GuestConfig, SshIdentity};
-use coracle_protocol::{AGENT_PORT, DOCKER_PORT, GUEST_USER, SSH_PORT, seed};
+use coracle_protocol::{AGENT_PORT, DOCKER_PORT, GUEST_USER, SSH_PORT, iso_layer, seed};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::time::ClockId;
 use std::convert::Infallible;
@@ -152,13 +152,8 @@ pub fn run() -> Result<Infallible, BootError> {
     let data = one(&disks, Content::Data).or_else(|| one(&disks, Content::Blank));
     let data = data.ok_or_else(|| missing("data disk", &disks))?;
     mounts::data_disk(&data.device, data.content == Content::Blank)?;
-    if config.kubernetes.is_some() {
-        let layer = one(&disks, Content::Kubernetes);
-        mounts::layer(
-            &layer
-                .ok_or_else(|| missing("Kubernetes layer", &disks))?
-                .device,
-        )?;
+    if let Some(kubernetes) = &config.kubernetes {
+        mounts::layer(&layer(&disks, &kubernetes.version)?)?;
     }
     for complaint in kernel::set_parameters(Path::new("/proc/sys"), &table.parameters) {
         kernel::complain(&format!("kernel parameter {complaint}"));
@@ -316,16 +311,28 @@ fn seed_and_disks() -> Result<(Seed, Vec<Disk>), BootError> {
     let mut disks = Vec::new();
     let seed = kernel::wait_for(DISKS, || {
         disks = disks::find(Path::new("/sys/block"), Path::new("/dev")).unwrap_or_default();
-        one(&disks, Content::Seed).cloned()
+        let seed = one(&disks, Content::Seed).or_else(|| one(&disks, Content::SeedCd));
+        seed.cloned()
     });
     let seed = seed.ok_or_else(|| missing("seed disk", &disks))?;
     let mut files = File::open(&seed.device).map_err(step("cannot open the seed disk"))?;
+    seed::enter(&mut files).map_err(step("cannot read the seed disk"))?;
     let seed = Seed {
         config: seed::decode(&mut files)?,
         given: seed::decode_given(&mut files)?,
         files,
     };
     Ok((seed, disks))
+}
+
+/// The layer of a Kubernetes version: a disk, or a file of the ISO.
+fn layer(disks: &[Disk], version: &str) -> Result<PathBuf, BootError> {
+    if let Some(disk) = one(disks, Content::Kubernetes) {
+        return Ok(disk.device.clone());
+    }
+    let file = Path::new(mounts::ISO).join(iso_layer(version));
+    let found = file.exists().then_some(file);
+    found.ok_or_else(|| missing("Kubernetes layer", disks))
 }
 
 fn one(disks: &[Disk], content: Content) -> Option<&Disk> {

@@ -2,7 +2,7 @@
 //!
 //! Buses and their order differ between hypervisors, so a disk is known by what is on it.
 
-use coracle_protocol::{DATA_UUID, KUBERNETES_UUID, ROOT_UUID, seed};
+use coracle_protocol::{DATA_UUID, ISO_VOLUME, KUBERNETES_UUID, ROOT_UUID, iso9660, seed};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,10 @@ pub enum Content {
     Data,
     /// A [`seed`] disk.
     Seed,
+    /// A CD with a seed as its file.
+    SeedCd,
+    /// The ISO, with the root file system and the layers as files.
+    Iso,
     /// Nothing: the first MiB is zeros. It becomes the data disk.
     Blank,
     /// Somebody else's; it is left alone.
@@ -76,9 +80,15 @@ pub fn probe(mut disk: impl Read + Seek) -> io::Result<Content> {
             _ => Content::Foreign,
         });
     }
+    match iso9660::volume(&mut disk)?.as_deref() {
+        Some(ISO_VOLUME) => return Ok(Content::Iso),
+        Some(seed::VOLUME) => return Ok(Content::SeedCd),
+        _ => {}
+    }
     if ext4_uuid(&start).is_some_and(|uuid| uuid == DATA_UUID) {
         return Ok(Content::Data);
     }
+    disk.seek(SeekFrom::Start(length as u64))?;
     let mut rest = vec![0; BLANK - start.len().min(BLANK)];
     let more = read_full(&mut disk, &mut rest)?;
     // A disk shorter than what is looked at is no data disk.
@@ -168,6 +178,14 @@ mod tests {
         let mut disk = vec![0; 8192];
         disk[..16].copy_from_slice(seed::MAGIC);
         assert_eq!(what(disk), Content::Seed);
+    }
+
+    #[test]
+    fn cds_are_known_by_their_volume() {
+        let cd = |volume| what(iso9660::with_file(volume, "FILE.BIN", &[1; 4096]));
+        assert_eq!(cd(ISO_VOLUME), Content::Iso);
+        assert_eq!(cd(seed::VOLUME), Content::SeedCd);
+        assert_eq!(cd("OTHER"), Content::Foreign);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! /etc             overlay: image below, /var/lib/coracle/overlay/etc above
 //! /home /root /opt /srv   bound from /var/{home,roothome,opt,srv}
 //! /usr/lib/coracle/kubernetes   Kubernetes layer, erofs, read-only
+//! /usr/lib/coracle/iso          the ISO, where the machine started from it
 //! /run /tmp /dev/shm            memory
 //! ```
 
@@ -20,6 +21,8 @@ use std::process::{Command, Stdio};
 
 /// Where the Kubernetes layer is mounted.
 pub const LAYER: &str = "/usr/lib/coracle/kubernetes";
+/// Where the ISO is mounted, in a machine that started from it.
+pub const ISO: &str = "/usr/lib/coracle/iso";
 
 /// One mount.
 #[derive(Debug, Clone, Copy)]

@@ -3,20 +3,23 @@
 //! It loads the modules that `/modules.list` names (in that order), finds the root disk,
 //! mounts it, and becomes the agent on it. Everything that needs tools happens there.
 
-use crate::disks::{self, Content};
+use crate::disks::{self, Content, Disk};
 use crate::kernel;
 use crate::mounts::{self, Mount};
+use coracle_protocol::ISO_ROOT;
 use nix::mount::MsFlags;
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 /// How long disks may take to appear.
 const DISKS: Duration = Duration::from_secs(20);
 const ROOT: &str = "/sysroot";
+/// Where the ISO is mounted until the root file system has it.
+const ISO: &str = "/iso";
 /// Where the agent lives on the root file system.
 const AGENT: &str = "/usr/lib/coracle/agent";
 
@@ -59,16 +62,25 @@ pub fn run() -> Result<std::convert::Infallible, Stage1Error> {
         mounts::mount(mount)?;
     }
     load_modules(Path::new("/modules.list"))?;
-    let root = find_root()?;
-    let device = root.display().to_string();
-    let options = MsFlags::MS_RDONLY | MsFlags::MS_NOATIME;
-    mounts::mount(&Mount {
-        source: &device,
-        target: ROOT,
-        kind: "erofs",
-        flags: options,
-        data: "",
-    })?;
+    let disk = find_root()?;
+    let device = disk.device.display().to_string();
+    let read_only = |source, target, kind| {
+        mounts::mount(&Mount {
+            source,
+            target,
+            kind,
+            flags: MsFlags::MS_RDONLY | MsFlags::MS_NOATIME,
+            data: "",
+        })
+    };
+    if disk.content == Content::Iso {
+        read_only(&device, ISO, "iso9660")?;
+        // A file that holds a file system is mounted as a disk is, since Linux 6.12.
+        read_only(&format!("{ISO}/{ISO_ROOT}"), ROOT, "erofs")?;
+        mounts::move_to(ISO, &format!("{ROOT}{}", mounts::ISO))?;
+    } else {
+        read_only(&device, ROOT, "erofs")?;
+    }
     free_memory();
     for mount in mounts::KERNEL {
         mounts::move_to(mount.target, &format!("{ROOT}{}", mount.target))?;
@@ -101,14 +113,14 @@ fn load_modules(list: &Path) -> Result<(), Stage1Error> {
     Ok(())
 }
 
-fn find_root() -> Result<PathBuf, Stage1Error> {
+fn find_root() -> Result<Disk, Stage1Error> {
     let mut found = Vec::new();
     let root = kernel::wait_for(DISKS, || {
         found = disks::find(Path::new("/sys/block"), Path::new("/dev")).unwrap_or_default();
         found
             .iter()
-            .find(|disk| disk.content == Content::Root)
-            .map(|disk| disk.device.clone())
+            .find(|disk| matches!(disk.content, Content::Root | Content::Iso))
+            .cloned()
     });
     root.ok_or_else(|| {
         let found: Vec<String> = found

@@ -13,6 +13,7 @@ pub mod client;
 pub mod given;
 pub mod guest;
 pub mod image_name;
+pub mod iso9660;
 pub mod seed;
 mod time;
 
@@ -57,6 +58,17 @@ pub const ROOT_UUID: &str = "636f7261-636c-4e00-8000-000000000001";
 pub const KUBERNETES_UUID: &str = "636f7261-636c-4e00-8000-000000000002";
 /// UUID of the data disk's ext4 file system, made by the agent on a blank disk.
 pub const DATA_UUID: &str = "636f7261-636c-4e00-8000-000000000003";
+
+/// The volume of the ISO that carries a whole image.
+pub const ISO_VOLUME: &str = "CORACLE";
+/// The root file system on the ISO.
+pub const ISO_ROOT: &str = "root.erofs";
+
+/// The layer of a Kubernetes version on the ISO.
+#[must_use]
+pub fn iso_layer(version: &str) -> String {
+    format!("kubernetes-{version}.erofs")
+}
 
 /// Where the machine has a path of a Windows host (`C:\\Users\\me`); None for what is none.
 #[must_use]

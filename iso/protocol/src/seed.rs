@@ -17,11 +17,14 @@
 
 use crate::given::{Given, Parcel};
 use crate::guest::{FORMAT, GuestConfig};
+use crate::iso9660;
 use sha2::{Digest, Sha256};
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 
 /// The first bytes of a seed disk.
 pub const MAGIC: &[u8; 16] = b"CORACLE-SEED-01\n";
+/// The volume of a CD that carries a seed disk as its file.
+pub const VOLUME: &str = "CORACLE_SEED";
 /// The first bytes of its second part.
 const GIVEN: &[u8; 16] = b"CORACLE-GIVEN-1\n";
 /// Seed disks are a multiple of this many bytes: all are of one size where nothing is given, since a
@@ -69,6 +72,18 @@ pub fn encode(config: &GuestConfig, parcel: &Parcel) -> Result<Vec<u8>, SeedErro
     Ok(disk)
 }
 
+/// The same as the file of a CD: it begins at [`iso9660::FILE_OFFSET`].
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_cd(config: &GuestConfig, parcel: &Parcel) -> Result<Vec<u8>, SeedError> {
+    Ok(iso9660::with_file(
+        VOLUME,
+        "SEED.BIN",
+        &encode(config, parcel)?,
+    ))
+}
+
 /// Settings and identity alone, without the zeros at the end, for a message.
 ///
 /// # Errors
@@ -77,6 +92,17 @@ pub fn encode_unpadded(config: &GuestConfig) -> Result<Vec<u8>, SeedError> {
     let mut bytes = Vec::with_capacity(BLOCK);
     part(&mut bytes, MAGIC, &serde_json::to_vec(config)?)?;
     Ok(bytes)
+}
+
+/// Has a reader of a seed disk stand at its first part, also where the disk is a CD with the seed as
+/// its file.
+///
+/// # Errors
+/// When the disk cannot be read.
+pub fn enter(mut disk: impl Read + Seek) -> std::io::Result<()> {
+    let is_cd = iso9660::volume(&mut disk)?.as_deref() == Some(VOLUME);
+    let start = if is_cd { iso9660::FILE_OFFSET } else { 0 };
+    disk.seek(SeekFrom::Start(start)).map(drop)
 }
 
 /// Reads the settings and the identity of a seed disk from its beginning. The reader stands behind them
@@ -180,6 +206,19 @@ mod tests {
         let mut reader = disk.as_slice();
         assert_eq!(decode(&mut reader).unwrap(), config());
         assert!(decode_given(&mut reader).unwrap().is_nothing());
+    }
+
+    #[test]
+    fn on_a_cd_it_is_the_same() {
+        for disk in [
+            encode(&config(), &Parcel::default()).unwrap(),
+            encode_cd(&config(), &Parcel::default()).unwrap(),
+        ] {
+            let mut reader = std::io::Cursor::new(disk);
+            enter(&mut reader).unwrap();
+            assert_eq!(decode(&mut reader).unwrap(), config());
+            assert!(decode_given(&mut reader).unwrap().is_nothing());
+        }
     }
 
     #[test]

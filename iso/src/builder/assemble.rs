@@ -10,7 +10,7 @@ use super::golang::Go;
 use super::key::Key;
 use super::oci::{Images, Tag};
 use super::{
-    BuildError, BuildOptions, agent, buildroot, debian, kernel, materials, pause, sbom, tools,
+    BuildError, BuildOptions, agent, buildroot, debian, iso, kernel, materials, pause, sbom, tools,
 };
 use crate::files::write_atomic;
 use crate::images::{FORMAT, INDEX_FILE, Image, ImageIndex, Part, Role};
@@ -163,7 +163,7 @@ impl Parts {
     /// Makes the file systems and puts all files of the image into the store.
     fn assemble(&self, cache: &Cache<'_>, options: &BuildOptions) -> Result<Image, BuildError> {
         let root = self.root_part(cache, options)?;
-        let initrd = self.initrd_part(cache)?;
+        let initrd = self.initrd_part(cache, kernel::EARLY)?;
         let lists = self.lists_part(cache, options)?;
         let mut outputs = vec![
             Output::new(
@@ -174,7 +174,7 @@ impl Parts {
                 kernel::KERNEL,
             ),
             Output::new("initrd", "initrd", Role::Initrd, &initrd, "initrd"),
-            Output::new("root", "root.erofs", Role::Root, &root, "root.erofs"),
+            Output::new("root", iso::ROOT_FILE, Role::Root, &root, "root.erofs"),
             Output::new("bill of materials", SBOM, Role::Sbom, &lists, SBOM),
             Output::new("Debian lock", LOCK, Role::Lock, &lists, LOCK),
         ];
@@ -185,7 +185,7 @@ impl Parts {
         for (component, programs, layer) in &layers {
             let version = &component.version;
             let name = format!("kubernetes {version}");
-            let file = format!("kubernetes-{version}.erofs");
+            let file = iso::layer_file(version);
             let role = Role::Kubernetes {
                 version: version.clone(),
             };
@@ -205,6 +205,20 @@ impl Parts {
                 };
                 outputs.push(Output::new(&name, &file, role, programs, &program.name));
             }
+        }
+        let iso = match options.iso {
+            true => {
+                let initrd = self.initrd_part(cache, kernel::EARLY_OF_ISO)?;
+                let mut files = vec![(iso::ROOT_FILE.to_owned(), &root, "root.erofs")];
+                for (component, _, layer) in &layers {
+                    files.push((iso::layer_file(&component.version), layer, LAYER));
+                }
+                Some(self.iso_part(cache, options, &initrd, &files)?)
+            }
+            false => None,
+        };
+        if let Some(part) = &iso {
+            outputs.push(Output::new("ISO", iso::ISO, Role::Iso, part, iso::ISO));
         }
         outputs.sort_by(|a, b| a.file.cmp(&b.file));
         let step = step("image", "image");

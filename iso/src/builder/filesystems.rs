@@ -64,26 +64,28 @@ impl Parts {
         })
     }
 
-    pub(crate) fn initrd_part(&self, cache: &Cache<'_>) -> Result<Made, BuildError> {
-        let step = step("initrd", "initial RAM file system");
+    /// The agent, and the modules of a list of the kernel's part.
+    pub(crate) fn initrd_part(&self, cache: &Cache<'_>, list: &str) -> Result<Made, BuildError> {
+        let step = step("initrd", format!("initial RAM file system ({list})"));
         let key = Key::new(&step.name, RECIPE)
             .digest("agent", &self.agent.digest)
             .digest("kernel", &self.kernel.digest)
+            .with("modules", list)
             .finish();
         cache.part(&step, &key, |work, out| {
             let all = self.modules(work)?;
             let mut tree = Tree::default();
             root::program(work, &mut tree, "init", &self.agent, "agent")?;
-            let mut list = String::new();
-            let early = self.kernel.read(work, kernel::EARLY)?;
+            let mut files = String::new();
+            let early = self.kernel.read(work, list)?;
             for path in String::from_utf8_lossy(&early).lines() {
                 let content = all.content(path);
                 let content = content.ok_or_else(|| work.wrong(format!("there is no {path}")))?;
                 tree.file(path, content.clone(), 0o644);
-                list += &format!("/{path}\n");
+                files += &format!("/{path}\n");
             }
-            tree.file("modules.list", list.into_bytes(), 0o644);
-            for folder in ["dev", "proc", "sys", "run", "sysroot"] {
+            tree.file("modules.list", files.into_bytes(), 0o644);
+            for folder in ["dev", "proc", "sys", "run", "iso", "sysroot"] {
                 tree.folder(folder);
             }
             tree.complete();

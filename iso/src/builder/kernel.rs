@@ -19,6 +19,8 @@ pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const MODULES: &str = "modules.tar";
 /// Paths of the modules that stage 1 loads, in order.
 pub(crate) const EARLY: &str = "early.txt";
+/// The same for the ISO, whose machines may be of any kind.
+pub(crate) const EARLY_OF_ISO: &str = "early-iso.txt";
 
 const FOLDER: &str = "usr/lib/modules/";
 
@@ -35,6 +37,7 @@ pub(crate) fn build(
     };
     let wanted = options.profile("modules.txt");
     let early = options.profile("early-modules.txt");
+    let firmware = options.profile("firmware-modules.txt");
     let package = packages.list.iter().find(|p| {
         p.name.starts_with("linux-image-") && p.name != format!("linux-image-{}", options.arch)
     });
@@ -48,6 +51,7 @@ pub(crate) fn build(
         .digest("build root", &root.digest)
         .file(&wanted)?
         .file(&early)?
+        .file(&firmware)?
         .finish();
     cache.part(&step, &key, |work, out| {
         let tree = buildroot::unpack_one(work, packages, &package.file)?;
@@ -55,8 +59,10 @@ pub(crate) fn build(
         let all = Modules::new(work, root, tree, temporary.path())?;
         let wanted = profile_lines(&wanted)?;
         let early = profile_lines(&early)?;
+        let firmware = profile_lines(&firmware)?;
+        let of_iso: Vec<_> = early.iter().chain(&firmware).collect();
         let chosen: BTreeSet<_> = all
-            .with_dependencies(work, wanted.iter().chain(&early))?
+            .with_dependencies(work, wanted.iter().chain(of_iso.iter().copied()))?
             .into_iter()
             .collect();
         let trimmed = all.trimmed(&chosen)?;
@@ -69,12 +75,14 @@ pub(crate) fn build(
             write_atomic(&path, content).map_err(BuildError::io(&path))
         };
         put(MODULES, &bytes)?;
-        let order = all.with_dependencies(work, early.iter())?;
-        let paths: Vec<_> = order
-            .iter()
-            .map(|path| format!("{}{}\n", all.base(), plain(path)))
-            .collect();
-        put(EARLY, paths.concat().as_bytes())?;
+        for (list, names) in [(EARLY, early.iter().collect()), (EARLY_OF_ISO, of_iso)] {
+            let order = all.with_dependencies(work, names.into_iter())?;
+            let paths: Vec<_> = order
+                .iter()
+                .map(|path| format!("{}{}\n", all.base(), plain(path)))
+                .collect();
+            put(list, paths.concat().as_bytes())?;
+        }
         put(KERNEL, all.kernel()?)
     })
 }

@@ -29,6 +29,8 @@ mod filesystems;
 #[cfg(unix)]
 mod golang;
 #[cfg(unix)]
+mod iso;
+#[cfg(unix)]
 mod kernel;
 #[cfg(unix)]
 mod key;
@@ -42,6 +44,8 @@ mod materials;
 mod oci;
 #[cfg(unix)]
 mod pause;
+#[cfg(unix)]
+mod pe;
 #[cfg(unix)]
 mod root;
 #[cfg(unix)]
@@ -76,6 +80,8 @@ pub struct BuildOptions {
     pub locked: Option<PathBuf>,
     /// Debian mirror instead of the official one, a URL.
     pub mirror: Option<String>,
+    /// Make the hybrid ISO too, for drivers that start a machine by its firmware.
+    pub iso: bool,
     /// Ask for newer Debian packages even when the ones in the cache fit the profile.
     pub refresh: bool,
 }
@@ -92,6 +98,7 @@ impl BuildOptions {
             kubernetes_versions: Vec::new(),
             locked: None,
             mirror: None,
+            iso: false,
             refresh: false,
         }
     }

@@ -64,6 +64,8 @@ pub enum Role {
         /// The host that can run it.
         platform: HostPlatform,
     },
+    /// All that a machine needs which starts by its firmware: a hybrid ISO.
+    Iso,
     /// The bill of materials, CycloneDX JSON.
     Sbom,
     /// The lock file that builds again with the same Debian packages.

@@ -71,11 +71,13 @@ impl Image {
     fn only(&self, role: &Role) -> PathBuf {
         // Reading an index made sure that there is one; without it the path is one that does
         // not exist, which opening it tells.
-        let part = self.index.parts.iter().find(|part| part.role == *role);
-        part.map_or_else(
-            || self.folder.join(format!("{role:?}")),
-            |part| self.path(part),
-        )
+        let missing = || self.folder.join(format!("{role:?}"));
+        self.first(role).unwrap_or_else(missing)
+    }
+
+    fn first(&self, role: &Role) -> Option<PathBuf> {
+        let part = self.index.parts.iter().find(|part| part.role == *role)?;
+        Some(self.path(part))
     }
 
     /// Linux.
@@ -91,6 +93,11 @@ impl Image {
     /// The root file system.
     pub fn root(&self) -> PathBuf {
         self.only(&Role::Root)
+    }
+
+    /// The hybrid ISO, if the image has it.
+    pub fn iso(&self) -> Option<PathBuf> {
+        self.first(&Role::Iso)
     }
 
     /// The layer of a Kubernetes version such as `v1.37.2`, if the image has it.
@@ -109,12 +116,7 @@ impl Image {
 
     /// The bill of materials (CycloneDX JSON), if the image has it.
     pub fn sbom(&self) -> Option<PathBuf> {
-        let part = self
-            .index
-            .parts
-            .iter()
-            .find(|part| part.role == Role::Sbom)?;
-        Some(self.path(part))
+        self.first(&Role::Sbom)
     }
 }
 

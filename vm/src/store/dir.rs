@@ -87,6 +87,11 @@ impl MachineDir {
         self.path.join("seed.img")
     }
 
+    /// The same as a CD, for drivers that attach no other small disk.
+    pub fn seed_cd(&self) -> PathBuf {
+        self.path.join("seed.iso")
+    }
+
     /// What the guest's serial console said since the last launch.
     pub fn serial_log(&self) -> PathBuf {
         self.path.join("serial.log")

@@ -112,6 +112,7 @@ pub async fn give(
 pub fn is_in_seed(disk: &Path, parcel: &Parcel) -> bool {
     let read = || {
         let mut disk = File::open(disk).ok()?;
+        seed::enter(&mut disk).ok()?;
         seed::decode(&mut disk).ok()?;
         seed::decode_given(&mut disk).ok()
     };

@@ -18,6 +18,8 @@ const FOLDERS: usize = 200;
 const FILES: usize = 100;
 /// After the one that fills git's index.
 const STATUSES: usize = 3;
+/// How often it is written and read in one go.
+const BULKS: usize = 3;
 /// MiB that are written and read in one go, and when there is time.
 const BULK: usize = 128;
 const LONG_BULK: usize = 1024;
@@ -48,31 +50,34 @@ pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
         (["mount.status", "mount.write", "mount.read"], MOUNT),
         (["disk.status", "disk.write", "disk.read"], DISK),
     ] {
-        sample(cluster, ids, place, record, extent);
+        sample(cluster, ids, place, record, extent, STATUSES);
     }
     coracle.run(&format!("delete -p {NAME}")).ok();
     let cluster = with_nine_p(coracle, &folder);
     let ids = ["9p.status", "9p.write", "9p.read"];
-    sample(cluster, ids, NINE_P, record, extent);
+    // Each takes minutes.
+    sample(cluster, ids, NINE_P, record, extent, 1);
     coracle.run(&format!("delete -p {NAME}")).ok();
 }
 
-/// `git status` in the tree at a place, and much written there and read, under these ids.
+/// So many times `git status` in the tree at a place, and much written there and read, under these ids.
 fn sample(
     cluster: Profile<'_>,
     [of_status, of_write, of_read]: [&'static str; 3],
     place: &str,
     record: &mut Record,
     extent: Extent,
+    statuses: usize,
 ) {
     // Times and numbers of files are others than the index has: the first one reads every file.
     status(cluster, place);
-    for _ in 0..extent.repeats(STATUSES) {
+    for _ in 0..extent.repeats(statuses) {
         record.sample(of_status, status(cluster, place));
     }
     let size = if extent.long { LONG_BULK } else { BULK };
-    for _ in 0..extent.repeats(STATUSES) {
-        let dd = |what: &str| format!("dd bs=1M count={size} {what} 2>/dev/null");
+    for _ in 0..extent.repeats(BULKS) {
+        // By 9p, files are whoever's they are on the host.
+        let dd = |what: &str| format!("sudo dd bs=1M count={size} {what} 2>/dev/null");
         let megabytes = size as f64 * 1.048_576;
         let zeros = dd(&format!("if=/dev/zero of={place}/bulk conv=fsync"));
         record.sample(of_write, megabytes / timed(cluster, &zeros));
