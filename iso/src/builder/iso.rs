@@ -49,8 +49,6 @@ const FAT_ROOM: usize = 1 << 20;
 const MIB: usize = 1 << 20;
 /// The serial number of the FAT file system.
 const FAT_SERIAL: u32 = 0x636f_7261;
-/// [`EPOCH`] as xorriso writes dates: 2020-01-01 00:00:00.00.
-const MODIFIED: &str = "2020010100000000";
 
 /// How a processor's firmware finds its program.
 struct Efi {
@@ -228,7 +226,9 @@ fn xorriso(root: &Path, arch: Arch, folder: &Path, iso: &Path) -> Command {
         "3",
         "-R",
     ]);
-    command.args(["-V", ISO_VOLUME, "--modification-date", MODIFIED]);
+    command
+        .args(["-V", ISO_VOLUME, "--set_all_file_dates"])
+        .arg(format!("={EPOCH}"));
     if arch == Arch::Amd64 {
         command
             .arg("-isohybrid-mbr")
