@@ -196,12 +196,15 @@ impl Settings {
         self.home.join("config.yaml")
     }
 
-    /// Where the drivers look for their programs; `CORACLE_QEMU` names another QEMU.
+    /// Where the drivers look for their programs; `CORACLE_QEMU` names another QEMU,
+    /// `CORACLE_POWERSHELL` another PowerShell, `CORACLE_HYPERV_SWITCH` another switch of Hyper-V.
     pub fn programs(&self) -> Programs {
         let path = std::env::var_os("PATH").unwrap_or_default();
         Programs {
             search_path: std::env::split_paths(&path).collect(),
             qemu: std::env::var_os("CORACLE_QEMU").map(PathBuf::from),
+            powershell: std::env::var_os("CORACLE_POWERSHELL").map(PathBuf::from),
+            hyperv_switch: std::env::var("CORACLE_HYPERV_SWITCH").ok(),
             notes: Some(self.home.join("cache").join("qemu.json")),
             ..Programs::default()
         }
@@ -221,6 +224,8 @@ impl Settings {
         let found = [
             given("PATH"),
             given("CORACLE_QEMU"),
+            given("CORACLE_POWERSHELL"),
+            given("CORACLE_HYPERV_SWITCH"),
             Some(("CORACLE_HOME", self.home.clone().into_os_string())),
             files.map(|files| ("KUBECONFIG", files)),
         ];

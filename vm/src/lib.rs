@@ -43,6 +43,7 @@ pub mod accelerator;
 pub mod address;
 pub mod driver;
 pub mod host;
+pub mod hyperv;
 pub mod log_file;
 pub mod name;
 pub mod program;

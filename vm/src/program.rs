@@ -17,6 +17,12 @@ pub struct Programs {
     pub qemu: Option<PathBuf>,
     /// QEMU's disk tool, instead of the one beside the emulator or in `search_path`.
     pub qemu_img: Option<PathBuf>,
+    /// PowerShell, instead of the one in `search_path`. Elsewhere than on Windows it is used only where it
+    /// is named here.
+    pub powershell: Option<PathBuf>,
+    /// The virtual switch of Hyper-V that machines are connected to, instead of the one that Windows
+    /// makes.
+    pub hyperv_switch: Option<String>,
     /// A file in which is kept what a program said of itself, for as long as it is the same program.
     /// It may be removed at any time.
     pub notes: Option<PathBuf>,

@@ -56,9 +56,9 @@ impl From<DriverError> for Error {
                 ErrorId::DriverUnsupported
             }
             DriverError::NotInstalled { .. } => ErrorId::DriverNotInstalled,
-            DriverError::Accelerator(_) | DriverError::KvmPermission { .. } => {
-                ErrorId::DriverPermission
-            }
+            DriverError::Accelerator(_)
+            | DriverError::KvmPermission { .. }
+            | DriverError::Forbidden { .. } => ErrorId::DriverPermission,
             DriverError::MissingFile { .. } => ErrorId::ImageDamaged,
             DriverError::AlreadyRunning { .. } | DriverError::DiskInUse { .. } => ErrorId::LockBusy,
             DriverError::NotRunning => ErrorId::MachineNotRunning,
@@ -74,6 +74,9 @@ impl From<DriverError> for Error {
         let mut told = Self::caused_by(id, error.to_string(), &error);
         match &error {
             DriverError::NotInstalled { install, .. } => told = told.help(install.clone()),
+            DriverError::Unready { mend, .. } | DriverError::Forbidden { mend, .. } => {
+                told = told.help(mend.clone());
+            }
             DriverError::NotBuiltIn { help, .. } => told = told.help(*help),
             DriverError::LaunchFailed { last_lines, .. }
             | DriverError::RestoreFailed { last_lines, .. } => {

@@ -139,6 +139,47 @@ pub enum DriverError {
     /// The machine's sockets would have too long a path.
     #[error(transparent)]
     SocketPath(#[from] SocketPathTooLong),
+    /// The hypervisor has to be put in order first.
+    #[error("the driver {kind} cannot be used yet: {reason}")]
+    Unready {
+        /// Which driver.
+        kind: DriverKind,
+        /// What is wrong, as a part of a sentence.
+        reason: String,
+        /// What to do on this host, as a command or a sentence.
+        mend: String,
+    },
+    /// This user may not use the hypervisor.
+    #[error("this user may not use the hypervisor: {detail}")]
+    Forbidden {
+        /// What the hypervisor said.
+        detail: String,
+        /// What to do on this host, as a command or a sentence.
+        mend: String,
+    },
+    /// The hypervisor has a machine of the name that is not this one. It is left alone.
+    #[error(
+        "the driver {kind} has a machine \"{name}\" already, which is not this one ({id}): rename it or choose another name"
+    )]
+    Foreign {
+        /// Which driver.
+        kind: DriverKind,
+        /// The name of both.
+        name: String,
+        /// What the hypervisor calls the other one.
+        id: String,
+    },
+    /// The guest has an address of its own, and has not got one yet.
+    #[error("the guest has no network address yet")]
+    NoAddress,
+    /// The hypervisor refused something, for a reason that has no name here.
+    #[error("the hypervisor could not {what}: {detail}")]
+    Hypervisor {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        detail: String,
+    },
     /// The hypervisor's monitor refused or broke off.
     #[error("the hypervisor's monitor failed")]
     Qmp(#[from] QmpError),

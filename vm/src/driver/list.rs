@@ -97,7 +97,7 @@ drivers! { $
     /// VirtualBox.
     Virtualbox("virtualbox", "vbox"), otherwise "this version of Coracle does not have it yet: use `--driver qemu`";
     /// Hyper-V.
-    Hyperv("hyperv", "hyper-v"), otherwise "this version of Coracle does not have it yet: use `--driver qemu`";
+    Hyperv("hyperv", "hyper-v") => crate::hyperv::HypervDriver;
 }
 
 impl Driver for AnyDriver {

@@ -155,6 +155,10 @@ impl LaunchPlan {
                 }),
                 ..Self::boot(spec)?
             }),
+            Kept::Held => Err(DriverError::RestoreFailed {
+                status: "it was saved by another driver".to_owned(),
+                last_lines: Vec::new(),
+            }),
         }
     }
 }

@@ -7,7 +7,8 @@
 //!   save.json                  how it is kept, and what it fits to (format 1)
 //!   pages  devices  base/      memory that differs from base/ram; or
 //!   ram  devices               all memory; or
-//!   stream                     both as the hypervisor writes them
+//!   stream                     both as the hypervisor writes them; or
+//!                              nothing: the hypervisor keeps it
 //!   durable                    there once all of it is known to be on the disk
 //! HOME/machines/NAME/.saving-* being made; appears whole, by a rename, or not at all
 //! ```
@@ -59,6 +60,9 @@ pub enum Kept {
     Stream,
     /// The same with every page at a place of its own, which several threads read at once.
     MappedStream,
+    /// The hypervisor itself keeps it, outside of this folder. The machine is off then, and only the same
+    /// machine goes on from it, once.
+    Held,
 }
 
 /// What is kept about a saved machine.
