@@ -202,6 +202,7 @@ impl Settings {
         Programs {
             search_path: std::env::split_paths(&path).collect(),
             qemu: std::env::var_os("CORACLE_QEMU").map(PathBuf::from),
+            virtualbox: std::env::var_os("VBOX_MSI_INSTALL_PATH").map(PathBuf::from),
             notes: Some(self.home.join("cache").join("qemu.json")),
             ..Programs::default()
         }

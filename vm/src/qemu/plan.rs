@@ -155,6 +155,10 @@ impl LaunchPlan {
                 }),
                 ..Self::boot(spec)?
             }),
+            Kept::Held => Err(DriverError::RestoreFailed {
+                status: "another hypervisor keeps what was saved".to_owned(),
+                last_lines: Vec::new(),
+            }),
         }
     }
 }

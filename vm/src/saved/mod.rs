@@ -7,7 +7,8 @@
 //!   save.json                  how it is kept, and what it fits to (format 1)
 //!   pages  devices  base/      memory that differs from base/ram; or
 //!   ram  devices               all memory; or
-//!   stream                     both as the hypervisor writes them
+//!   stream                     both as the hypervisor writes them; or
+//!                              nothing more: the hypervisor itself keeps it
 //!   durable                    there once all of it is known to be on the disk
 //! HOME/machines/NAME/.saving-* being made; appears whole, by a rename, or not at all
 //! ```
@@ -59,6 +60,8 @@ pub enum Kept {
     Stream,
     /// The same with every page at a place of its own, which several threads read at once.
     MappedStream,
+    /// By the hypervisor itself, which has no file here. The machine is off then.
+    Held,
 }
 
 /// What is kept about a saved machine.

@@ -177,6 +177,10 @@ impl Saves {
     /// Makes a saved state of another folder this machine's own, by hard links. `spec` is this
     /// machine's, with disks that hold what they held then.
     pub fn adopt(&self, other: &Saved, spec: &MachineSpec) -> Result<Saved, SavedError> {
+        if other.record.kept == Kept::Held {
+            let reason = "its hypervisor keeps it, for that machine alone";
+            return Err(unusable(reason.to_owned()));
+        }
         let saving = self.begin()?;
         link_saved(other, saving.folder())?;
         self.publish(saving, other.record.clone(), spec)
@@ -229,7 +233,7 @@ impl Saves {
                 let whole = SavedFiles::in_folder(&spent).whole();
                 self.set_base(&whole).map(drop)
             }
-            Kept::Stream | Kept::MappedStream => remove_dir(&self.folder.join("base")),
+            Kept::Stream | Kept::MappedStream | Kept::Held => remove_dir(&self.folder.join("base")),
         };
         if let Err(error) = kept {
             tracing::warn!(%error, "the next save will hold all memory");
@@ -313,6 +317,7 @@ fn names(kept: Kept) -> &'static [&'static str] {
         Kept::Pages => &[DEVICES, "pages", "base/ram", "base/devices"],
         Kept::Whole => &[DEVICES, "ram"],
         Kept::Stream | Kept::MappedStream => &["stream"],
+        Kept::Held => &[],
     }
 }
 
