@@ -325,6 +325,23 @@ mod tests {
     }
 
     #[test]
+    fn an_error_counts_where_the_program_ends_well() {
+        // As 7.2.22 answers `discardstate` of a machine that is not saved.
+        let stderr = "VBoxManage: error: Cannot discard the saved state as the machine is not in the Saved or \
+             Aborted-Saved state (machine state: PoweredOff)\nVBoxManage: error: Details: code \
+             VBOX_E_INVALID_VM_STATE (0x80bb0002), component SessionMachine, interface IMachine\n";
+        let check = |stderr: &str| {
+            let output = Output {
+                stdout: String::new(),
+                stderr: stderr.to_owned(),
+            };
+            Failure::check(output, String::new)
+        };
+        assert_eq!(check(stderr).unwrap_err().cause, Cause::WrongState);
+        check("0%...10%...100%\nWARNING: something else\n").unwrap();
+    }
+
+    #[test]
     fn an_error_says_what_virtualbox_said() {
         let failure = |stderr: &str| {
             Failure::from(ProgramError::Failed {

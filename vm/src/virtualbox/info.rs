@@ -244,41 +244,51 @@ pub(super) fn of_name(list: &str, name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = r#"name="coracle-dev"
-CfgFile="/home/me/a \"b\"/coracle-dev.vbox"
-LogFldr="/home/me/Logs"
-VMState="poweroff"
-storagecontrollername0="SATA"
-"SATA-0-0"="/home/me/root.iso"
-"SATA-ImageUUID-0-0"="4a3f2a7e-2a0f-4a6e-9f0c-7b1d3a1a0001"
-"SATA-IsEjected-0-0"="off"
-"SATA-1-0"="none"
-"SATA-2-0"="emptydrive"
-natnet1="nat"
-Forwarding(0)="coracle-tcp-127.88.0.1-7443,tcp,127.88.0.1,7443,10.0.2.15,7443"
-Forwarding(1)="mine,udp,,5353,,53"
-Forwarding(2)="odd,unk,,1,,2"
-description="somebody's
-VMState="running"
-name="other""
-"#;
+    /// As VirtualBox 7.2.22 of Debian wrote it.
+    const RECORDED: &str = include_str!("../../tests/fakes/showvminfo-7.2.22.txt");
 
     #[test]
     fn a_machine_is_read() {
-        let info = Info::parse(TEXT);
+        let info = Info::parse(RECORDED);
         assert!(info.is_accessible && info.has_controller);
+        // Not what somebody wrote into the description.
         assert_eq!(info.state, VmState::Off);
+        let folder = PathBuf::from("/home/me/a \"b\" ü");
+        let own = folder.join("coracle-dev");
+        assert_eq!(info.settings, own.join("coracle-dev.vbox"));
+        assert_eq!(info.log, own.join("Logs/VBox.log"));
+        let media = info.media.iter();
+        let media: Vec<_> = media
+            .map(|(place, one)| (*place, one.path.clone()))
+            .collect();
         assert_eq!(
-            info.settings,
-            PathBuf::from("/home/me/a \"b\"/coracle-dev.vbox")
+            media,
+            [(0, folder.join("root.iso")), (1, folder.join("data.vdi"))]
         );
-        assert_eq!(info.log, PathBuf::from("/home/me/Logs/VBox.log"));
-        let places: Vec<usize> = info.media.keys().copied().collect();
-        assert_eq!(places, [0]);
-        assert!(info.media[&0].id.is_some());
-        let rules: Vec<_> = info.rules.iter().map(|rule| rule.name.as_str()).collect();
-        assert_eq!(rules, ["coracle-tcp-127.88.0.1-7443", "mine"]);
-        assert_eq!(info.rules[1].exposed.host, "0.0.0.0:5353".parse().unwrap());
+        assert!(info.media.values().all(|one| one.id.is_some()));
+        let rules = info.rules.iter();
+        let rules: Vec<_> = rules
+            .map(|rule| (rule.name.as_str(), rule.exposed.host))
+            .collect();
+        assert_eq!(
+            rules,
+            [
+                (
+                    "coracle-tcp-127.88.0.1-7443",
+                    "127.88.0.1:7443".parse().unwrap()
+                ),
+                ("mine", "0.0.0.0:5353".parse().unwrap()),
+            ]
+        );
+        let ours: Vec<_> = info.rules.iter().map(Rule::is_ours).collect();
+        assert_eq!(ours, [true, false]);
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_read_is_left_out() {
+        for text in ["odd,unk,,1,,2", "short,tcp,,1", "name,tcp,nowhere,1,,2"] {
+            assert_eq!(parse_rule(text), None, "{text}");
+        }
     }
 
     #[test]
