@@ -1,8 +1,8 @@
 //! A fake: VBoxManage without VirtualBox, for what needs its kernel module.
 //!
 //! It keeps the machines that it was told of in `vbox.json` beside itself, and answers as VirtualBox does:
-//! errors and answers are those that the real one gave (`vm/tests/virtualbox_real.rs` compares), or, for
-//! what only runs with the kernel module, those of its source, whose file is named where they are written.
+//! what `vm/tests/virtualbox_real.rs` compares is word for word what the real one says; what only happens
+//! with the kernel module is worded as in its source, whose file is named there, or as people quote it.
 //!
 //! Files beside it change what it does:
 //!
@@ -474,7 +474,10 @@ impl Fake {
         let machine = self.held(id)?;
         if machine.state != "saved" {
             // The real one ends as if there were no error.
-            eprintln!("{}", wrong_state(machine));
+            let text = "Cannot discard the saved state as the machine is not in the Saved or Aborted-Saved state \
+                        (machine state: PoweredOff)";
+            let code = "VBOX_E_INVALID_VM_STATE (0x80bb0002)";
+            eprintln!("{}", coded(text, code, "SessionMachine", "IMachine"));
             return Ok(String::new());
         }
         machine.state = "poweroff".to_owned();
