@@ -205,6 +205,7 @@ impl Settings {
             qemu: std::env::var_os("CORACLE_QEMU").map(PathBuf::from),
             powershell: std::env::var_os("CORACLE_POWERSHELL").map(PathBuf::from),
             hyperv_switch: std::env::var("CORACLE_HYPERV_SWITCH").ok(),
+            virtualbox: std::env::var_os("VBOX_MSI_INSTALL_PATH").map(PathBuf::from),
             notes: Some(self.home.join("cache").join("qemu.json")),
             ..Programs::default()
         }

@@ -55,6 +55,7 @@ pub mod spec;
 pub mod state;
 pub mod store;
 pub mod template;
+pub mod virtualbox;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, Verdict};
 pub use driver::{

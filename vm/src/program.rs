@@ -23,6 +23,9 @@ pub struct Programs {
     /// The virtual switch of Hyper-V that machines are connected to, instead of the one that Windows
     /// makes.
     pub hyperv_switch: Option<String>,
+    /// The folder of VirtualBox's programs, looked at before `search_path`. Its installer on Windows tells
+    /// it in VBOX_MSI_INSTALL_PATH and leaves PATH alone.
+    pub virtualbox: Option<PathBuf>,
     /// A file in which is kept what a program said of itself, for as long as it is the same program.
     /// It may be removed at any time.
     pub notes: Option<PathBuf>,
@@ -79,15 +82,36 @@ pub enum ProgramError {
     },
 }
 
+/// What a program wrote before it ended well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// To its standard output.
+    pub stdout: String,
+    /// To its standard error.
+    pub stderr: String,
+}
+
 /// Runs a program without a shell and without input, and gives its standard output.
 pub async fn run(
     program: &Path,
     arguments: &[OsString],
     limit: Duration,
 ) -> Result<String, ProgramError> {
+    let output = run_in(program, arguments, &[], limit).await?;
+    Ok(output.stdout)
+}
+
+/// As [`run`], with some variables of its environment set, and with all that it wrote.
+pub async fn run_in(
+    program: &Path,
+    arguments: &[OsString],
+    environment: &[(&str, &str)],
+    limit: Duration,
+) -> Result<Output, ProgramError> {
     let command = || describe(program, arguments);
     let child = Command::new(program)
         .args(arguments)
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -107,15 +131,18 @@ pub async fn run(
             command: command(),
             source,
         })?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(ProgramError::Failed {
             command: command(),
             status: output.status.to_string(),
-            stderr,
+            stderr: stderr.trim().to_owned(),
         });
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(Output {
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: stderr.into_owned(),
+    })
 }
 
 /// A command line for people: arguments with spaces are quoted.

@@ -20,17 +20,21 @@ pub enum Accelerator {
     Hvf,
     /// Windows's hypervisor platform.
     Whpx,
+    /// The processor's own virtualisation, used by the hypervisor itself and not through the system's.
+    /// Nothing to choose: a hypervisor either is of this kind or is not.
+    Native,
     /// QEMU's software emulation, which works everywhere and is much slower.
     Tcg,
 }
 
 impl Accelerator {
-    /// The accelerator's name in QEMU.
+    /// The accelerator's name, which is QEMU's for one that QEMU has.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kvm => "kvm",
             Self::Hvf => "hvf",
             Self::Whpx => "whpx",
+            Self::Native => "native",
             Self::Tcg => "tcg",
         }
     }

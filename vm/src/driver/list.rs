@@ -95,7 +95,7 @@ drivers! { $
     /// libvirt.
     Libvirt("libvirt"), otherwise "this version of Coracle does not have it yet: `--driver qemu` runs on KVM as well";
     /// VirtualBox.
-    Virtualbox("virtualbox", "vbox"), otherwise "this version of Coracle does not have it yet: use `--driver qemu`";
+    Virtualbox("virtualbox", "vbox") => crate::virtualbox::VirtualboxDriver;
     /// Hyper-V.
     Hyperv("hyperv", "hyper-v") => crate::hyperv::HypervDriver;
 }

@@ -126,7 +126,8 @@ fn processor(line: &mut Line, invocation: &Invocation<'_>) {
             Accelerator::Whpx => "whpx,kernel-irqchip=off",
             // A copy does not boot: less translated code is enough for it, and each has its own.
             Accelerator::Tcg if invocation.incoming => "tcg,thread=multi,tb-size=128",
-            Accelerator::Tcg => "tcg,thread=multi",
+            // QEMU is given no native one (`accelerator::decide`).
+            Accelerator::Tcg | Accelerator::Native => "tcg,thread=multi",
         },
     );
     let machine = match spec.architecture {
@@ -143,7 +144,7 @@ fn processor(line: &mut Line, invocation: &Invocation<'_>) {
             (Accelerator::Kvm | Accelerator::Hvf, _) => "host",
             // Pointer authentication is costly to emulate by the book; this way is as good for guests.
             (Accelerator::Tcg, Architecture::Aarch64) => "max,pauth-impdef=on",
-            (Accelerator::Whpx | Accelerator::Tcg, _) => "max",
+            (Accelerator::Whpx | Accelerator::Tcg | Accelerator::Native, _) => "max",
         },
     );
     line.add(
