@@ -181,6 +181,7 @@ fn free_address() -> SocketAddr {
 }
 
 #[tokio::test]
+#[ignore = "fetches the real VirtualBox: a minute, and some hundred MB"]
 async fn a_machine_is_made_with_all_of_its_settings() {
     let host = free_address();
     let real = Real::with(|machine| machine.forwarding(host)).await;
@@ -240,6 +241,7 @@ async fn a_machine_is_made_with_all_of_its_settings() {
 }
 
 #[tokio::test]
+#[ignore = "fetches the real VirtualBox: a minute, and some hundred MB"]
 async fn a_disk_is_sparse_private_and_as_large_as_it_was_asked_for() {
     let real = Real::new().await;
     real.prepare().await;
@@ -267,6 +269,7 @@ async fn a_disk_is_sparse_private_and_as_large_as_it_was_asked_for() {
 }
 
 #[tokio::test]
+#[ignore = "fetches the real VirtualBox: a minute, and some hundred MB"]
 async fn what_people_do_with_a_machine_is_found_out() {
     let real = Real::new().await;
     real.make().await;
@@ -307,6 +310,7 @@ async fn what_people_do_with_a_machine_is_found_out() {
 }
 
 #[tokio::test]
+#[ignore = "fetches the real VirtualBox: a minute, and some hundred MB"]
 async fn settings_that_are_gone_are_made_anew_when_virtualbox_has_noticed() {
     let mut real = Real::new().await;
     real.make().await;
@@ -321,6 +325,7 @@ async fn settings_that_are_gone_are_made_anew_when_virtualbox_has_noticed() {
 }
 
 #[tokio::test]
+#[ignore = "fetches the real VirtualBox: a minute, and some hundred MB"]
 async fn a_machine_of_our_name_that_is_not_ours_is_not_touched() {
     let real = Real::new().await;
     let folder = real.home().join("theirs").display().to_string();
@@ -340,6 +345,7 @@ async fn a_machine_of_our_name_that_is_not_ours_is_not_touched() {
 }
 
 #[tokio::test]
+#[ignore = "fetches the real VirtualBox: a minute, and some hundred MB"]
 async fn nothing_is_left_in_virtualboxs_books_and_files_stay() {
     let real = Real::new().await;
     real.make().await;
@@ -355,6 +361,7 @@ async fn nothing_is_left_in_virtualboxs_books_and_files_stay() {
 }
 
 #[tokio::test]
+#[ignore = "fetches the real VirtualBox: a minute, and some hundred MB"]
 async fn the_probe_misses_only_the_kernel_module() {
     let real = Real::new().await;
     let probed = real
@@ -377,6 +384,7 @@ async fn the_probe_misses_only_the_kernel_module() {
 }
 
 #[tokio::test]
+#[ignore = "fetches the real VirtualBox: a minute, and some hundred MB"]
 async fn a_machine_that_is_not_saved_cannot_go_on() {
     let real = Real::new().await;
     real.make().await;
@@ -405,6 +413,7 @@ fn told(program: &Path, words: &[&str]) -> (bool, Vec<String>) {
 }
 
 #[tokio::test]
+#[ignore = "fetches the real VirtualBox: a minute, and some hundred MB"]
 async fn the_fake_says_what_the_real_one_says() {
     let real = Real::new().await;
     let fake = real.home().join("fake");

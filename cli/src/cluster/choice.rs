@@ -3,10 +3,13 @@
 //! Hardware is better than software emulation, then what begins with a copy of a running machine, then
 //! what can be saved; of equally good ones the first of the list is taken.
 
+use super::image;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_vm::spec::Architecture;
-use coracle_vm::{AcceleratorChoice, AnyDriver, Driver as _, DriverError, DriverFacts, DriverKind};
+use coracle_vm::{
+    AcceleratorChoice, AnyDriver, Driver as _, DriverError, DriverFacts, DriverKind, GuestAddress,
+};
 
 /// A driver that works here.
 #[derive(Debug)]
@@ -47,10 +50,15 @@ pub async fn all(settings: &Settings) -> Vec<(DriverKind, Result<Working, Driver
 /// keeps the first of the list.
 pub async fn choose(settings: &Settings, asked: Option<DriverKind>) -> Result<DriverFacts> {
     if let Some(kind) = asked {
-        return Ok(probe(settings, kind).await?.facts);
+        let facts = probe(settings, kind).await?.facts;
+        check(&AnyDriver::new(kind, settings.programs())?)?;
+        return Ok(facts);
     }
     let mut found = Vec::new();
     for &kind in DriverKind::ALL {
+        if !can_be_chosen(settings, kind) {
+            continue;
+        }
         found.push(probe(settings, kind).await);
         // Looking at the others takes time.
         if let Some(Ok(Working { rank: BEST, .. })) = found.last() {
@@ -58,6 +66,28 @@ pub async fn choose(settings: &Settings, asked: Option<DriverKind>) -> Result<Dr
         }
     }
     best(found)
+}
+
+/// Whether machines of a driver can start with the image that there is. Who asks for one by name hears
+/// what is missing.
+fn can_be_chosen(settings: &Settings, kind: DriverKind) -> bool {
+    let Ok(driver) = AnyDriver::new(kind, settings.programs()) else {
+        return false;
+    };
+    let has_iso = || image::current(settings).is_ok_and(|image| image.iso().is_some());
+    check(&driver).is_ok() && (driver.capabilities().boots_kernel || has_iso())
+}
+
+/// The machine inside has a fixed address, which it keeps only in a network of its own.
+fn check(driver: &AnyDriver) -> Result<(), DriverError> {
+    match driver.capabilities().guest_address {
+        GuestAddress::Forwarded => Ok(()),
+        GuestAddress::Direct => Err(DriverError::Unable {
+            kind: driver.kind(),
+            reason: "its network gives machines their addresses, and this version's ask for none"
+                .to_owned(),
+        }),
+    }
 }
 
 /// The first of the best, or the first error.
