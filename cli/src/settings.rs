@@ -196,12 +196,16 @@ impl Settings {
         self.home.join("config.yaml")
     }
 
-    /// Where the drivers look for their programs; `CORACLE_QEMU` names another QEMU.
+    /// Where the drivers look for their programs; `CORACLE_QEMU` names another QEMU, and
+    /// `LIBVIRT_DEFAULT_URI` what libvirt is reached by, as for its own programs.
     pub fn programs(&self) -> Programs {
         let path = std::env::var_os("PATH").unwrap_or_default();
         Programs {
             search_path: std::env::split_paths(&path).collect(),
             qemu: std::env::var_os("CORACLE_QEMU").map(PathBuf::from),
+            libvirt_uri: std::env::var("LIBVIRT_DEFAULT_URI")
+                .ok()
+                .filter(|uri| !uri.is_empty()),
             notes: Some(self.home.join("cache").join("qemu.json")),
             ..Programs::default()
         }
@@ -221,6 +225,7 @@ impl Settings {
         let found = [
             given("PATH"),
             given("CORACLE_QEMU"),
+            given("LIBVIRT_DEFAULT_URI"),
             Some(("CORACLE_HOME", self.home.clone().into_os_string())),
             files.map(|files| ("KUBECONFIG", files)),
         ];

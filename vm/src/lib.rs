@@ -43,6 +43,8 @@ pub mod accelerator;
 pub mod address;
 pub mod driver;
 pub mod host;
+#[cfg(feature = "libvirt")]
+pub mod libvirt;
 pub mod log_file;
 pub mod name;
 pub mod program;
@@ -54,6 +56,7 @@ pub mod spec;
 pub mod state;
 pub mod store;
 pub mod template;
+mod user_network;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, Verdict};
 pub use driver::{

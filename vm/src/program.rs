@@ -17,6 +17,8 @@ pub struct Programs {
     pub qemu: Option<PathBuf>,
     /// QEMU's disk tool, instead of the one beside the emulator or in `search_path`.
     pub qemu_img: Option<PathBuf>,
+    /// What libvirt is reached by, instead of what this user usually takes (`LIBVIRT_DEFAULT_URI`).
+    pub libvirt_uri: Option<String>,
     /// A file in which is kept what a program said of itself, for as long as it is the same program.
     /// It may be removed at any time.
     pub notes: Option<PathBuf>,

@@ -75,6 +75,7 @@ impl From<DriverError> for Error {
         match &error {
             DriverError::NotInstalled { install, .. } => told = told.help(install.clone()),
             DriverError::NotBuiltIn { help, .. } => told = told.help(*help),
+            DriverError::Unreachable { help, .. } => told = told.help(help.clone()),
             DriverError::LaunchFailed { last_lines, .. }
             | DriverError::RestoreFailed { last_lines, .. } => {
                 for line in last_lines {

@@ -146,6 +146,10 @@ impl LaunchPlan {
                     spent: Some(saved.clone()),
                 }),
             }),
+            Kept::Held => Err(DriverError::RestoreFailed {
+                status: "another hypervisor keeps it".to_owned(),
+                last_lines: Vec::new(),
+            }),
             Kept::MappedStream => Ok(Self {
                 restore: Some(Restore {
                     state: State::File(files.stream()),

@@ -59,6 +59,8 @@ pub enum Kept {
     Stream,
     /// The same with every page at a place of its own, which several threads read at once.
     MappedStream,
+    /// By the hypervisor itself, which has no file here. The machine is off then.
+    Held,
 }
 
 /// What is kept about a saved machine.

@@ -229,7 +229,7 @@ impl Saves {
                 let whole = SavedFiles::in_folder(&spent).whole();
                 self.set_base(&whole).map(drop)
             }
-            Kept::Stream | Kept::MappedStream => remove_dir(&self.folder.join("base")),
+            Kept::Stream | Kept::MappedStream | Kept::Held => remove_dir(&self.folder.join("base")),
         };
         if let Err(error) = kept {
             tracing::warn!(%error, "the next save will hold all memory");
@@ -313,6 +313,7 @@ fn names(kept: Kept) -> &'static [&'static str] {
         Kept::Pages => &[DEVICES, "pages", "base/ram", "base/devices"],
         Kept::Whole => &[DEVICES, "ram"],
         Kept::Stream | Kept::MappedStream => &["stream"],
+        Kept::Held => &[],
     }
 }
 
