@@ -197,7 +197,8 @@ fn write_boot_sector(path: &Path, code: &[u8]) {
     let mut file = options.open(path).unwrap();
     file.write_all(&sector).unwrap();
     let length = file.metadata().unwrap().len();
-    file.set_len(length.max(1 << 16)).unwrap();
+    // The firmware reads no disk of less than a cylinder.
+    file.set_len(length.max(4 << 20)).unwrap();
 }
 
 #[tokio::test]

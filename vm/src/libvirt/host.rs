@@ -8,7 +8,7 @@ use virt::connect::Connect;
 use super::answers::{Capabilities, DomainCapabilities};
 use super::failure::refused;
 use super::session::Session;
-use super::{CONNECT_LIMIT, unable};
+use super::{EXAMINE_LIMIT, unable};
 use crate::accelerator::{self, Accelerator, AcceleratorChoice, Verdict};
 use crate::driver::DriverError;
 use crate::program::Programs;
@@ -60,7 +60,7 @@ impl Host {
     ) -> Result<Self, DriverError> {
         let chosen = programs.qemu.clone();
         session
-            .ask("tell what it can do", CONNECT_LIMIT, move |connect| {
+            .ask("tell what it can do", EXAMINE_LIMIT, move |connect| {
                 examine(connect, chosen, guest)
             })
             .await

@@ -18,7 +18,9 @@ use super::host::Host;
 use super::link::Link;
 use super::machine::{Machine, There, find, is_name_taken, look, resume};
 use super::session::Session;
-use super::{CONNECT_LIMIT, KILL_LIMIT, LIMIT, SAVE_LIMIT, network, observe, unable, uri};
+use super::{
+    CONNECT_LIMIT, EXAMINE_LIMIT, KILL_LIMIT, LIMIT, SAVE_LIMIT, network, observe, unable, uri,
+};
 use crate::driver::{DriverError, Origin};
 use crate::log_file;
 use crate::program::Programs;
@@ -138,7 +140,7 @@ async fn boot(
     begin_logs(spec)?;
     let id = spec.id;
     let what = "define the machine";
-    let define = machine.session().ask(what, LIMIT, move |connect| {
+    let define = machine.session().ask(what, EXAMINE_LIMIT, move |connect| {
         if let Some(domain) = find(connect, id).map_err(refused(what))?
             && domain.has_managed_save(0).map_err(refused(what))?
         {

@@ -55,10 +55,13 @@ use machine::Machine;
 use network::Monitor;
 use session::Session;
 
-/// How long a call may take that only asks, or that QEMU carries out at once.
-const LIMIT: Duration = Duration::from_secs(10);
+/// How long a call may take that only asks, or that QEMU carries out at once, on a busy host.
+const LIMIT: Duration = Duration::from_secs(30);
 /// How long a daemon may take to answer that is started by the first who connects.
-const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+/// How long libvirt may take for what depends on what it can do: it asks each QEMU on the host the first
+/// time, and each time where it may not use a `/dev/kvm` that there is.
+const EXAMINE_LIMIT: Duration = Duration::from_secs(120);
 /// How long libvirt may take to end QEMU, which it asks first and kills then, beyond what a caller allows.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// How long memory may take to be written or read: gigabytes on a slow disk, at the worst.

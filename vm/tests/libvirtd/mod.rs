@@ -11,7 +11,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -28,8 +28,11 @@ const FOLDERS: [&str; 5] = [
     "/run/libvirt",
     "/var/lib/libvirt",
     "/var/log/libvirt",
-    "/var/cache/libvirt",
+    CACHE,
 ];
+/// Where a daemon keeps what each QEMU can do. It takes many seconds to find that out, so all of them
+/// have the same.
+const CACHE: &str = "/var/cache/libvirt";
 /// How long it may take to listen, on a busy host.
 const LIMIT: Duration = Duration::from_secs(60);
 /// A new hypervisor's word for who may use it, and for what a container does not have. QEMU's user is not
@@ -165,13 +168,24 @@ impl Drop for Daemon {
 fn of_host(home: &Path, small: Option<&Path>) -> Command {
     let mut script = String::from("set -e\n");
     for (index, folder) in FOLDERS.iter().enumerate() {
-        let own = home.join(format!("host-{index}"));
-        std::fs::create_dir(&own).unwrap();
+        let own = if *folder == CACHE {
+            cache()
+        } else {
+            home.join(format!("host-{index}"))
+        };
+        std::fs::create_dir_all(&own).unwrap();
         // Where only a package's service makes it.
         std::fs::create_dir_all(folder).unwrap();
         script.push_str(&format!("mount --bind '{}' {folder}\n", own.display()));
     }
     write(&home.join("host-0/qemu.conf"), QEMU_CONF);
+    if Path::new("/dev/kvm").exists() {
+        // One that root alone may use has libvirt ask each QEMU anew for every machine.
+        let none = home.join("no-kvm");
+        write(&none, "");
+        std::fs::set_permissions(&none, PermissionsExt::from_mode(0)).unwrap();
+        script.push_str(&format!("mount --bind '{}' /dev/kvm\n", none.display()));
+    }
     if let Some(folder) = small {
         let (home, folder) = (home.display(), folder.display());
         script.push_str(&format!(
@@ -189,7 +203,8 @@ fn of_host(home: &Path, small: Option<&Path>) -> Command {
 /// What runs the daemon of a user.
 fn of_user(home: &Path) -> Command {
     let mut command = Command::new("env");
-    for name in ["CONFIG", "CACHE", "DATA", "RUNTIME"] {
+    command.arg(format!("XDG_CACHE_HOME={}", cache().display()));
+    for name in ["CONFIG", "DATA", "RUNTIME"] {
         let suffix = if name == "RUNTIME" { "DIR" } else { "HOME" };
         let folder = home.join("user").join(name);
         std::fs::create_dir(&folder).unwrap();
@@ -199,6 +214,13 @@ fn of_user(home: &Path) -> Command {
     std::fs::create_dir(&settings).unwrap();
     write(&settings.join("qemu.conf"), QEMU_CONF);
     command
+}
+
+/// What the daemons share.
+fn cache() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libvirt-cache");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 fn program() -> Option<PathBuf> {
