@@ -183,7 +183,7 @@ fn of_host(home: &Path, small: Option<&Path>) -> Command {
         // One that root alone may use has libvirt ask each QEMU anew for every machine.
         let none = home.join("no-kvm");
         write(&none, "");
-        std::fs::set_permissions(&none, PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(&none, PermissionsExt::from_mode(0o000)).unwrap();
         script.push_str(&format!("mount --bind '{}' /dev/kvm\n", none.display()));
     }
     if let Some(folder) = small {
