@@ -197,7 +197,8 @@ impl Settings {
     }
 
     /// Where the drivers look for their programs; `CORACLE_QEMU` names another QEMU,
-    /// `CORACLE_POWERSHELL` another PowerShell, `CORACLE_HYPERV_SWITCH` another switch of Hyper-V.
+    /// `CORACLE_POWERSHELL` another PowerShell, `CORACLE_HYPERV_SWITCH` another switch of Hyper-V, and
+    /// `LIBVIRT_DEFAULT_URI` what libvirt is reached by, as for its own programs.
     pub fn programs(&self) -> Programs {
         let path = std::env::var_os("PATH").unwrap_or_default();
         Programs {
@@ -206,6 +207,9 @@ impl Settings {
             powershell: std::env::var_os("CORACLE_POWERSHELL").map(PathBuf::from),
             hyperv_switch: std::env::var("CORACLE_HYPERV_SWITCH").ok(),
             virtualbox: std::env::var_os("VBOX_MSI_INSTALL_PATH").map(PathBuf::from),
+            libvirt_uri: std::env::var("LIBVIRT_DEFAULT_URI")
+                .ok()
+                .filter(|uri| !uri.is_empty()),
             notes: Some(self.home.join("cache").join("qemu.json")),
             ..Programs::default()
         }
@@ -227,6 +231,7 @@ impl Settings {
             given("CORACLE_QEMU"),
             given("CORACLE_POWERSHELL"),
             given("CORACLE_HYPERV_SWITCH"),
+            given("LIBVIRT_DEFAULT_URI"),
             Some(("CORACLE_HOME", self.home.clone().into_os_string())),
             files.map(|files| ("KUBECONFIG", files)),
         ];

@@ -44,6 +44,8 @@ pub mod address;
 pub mod driver;
 pub mod host;
 pub mod hyperv;
+#[cfg(feature = "libvirt")]
+pub mod libvirt;
 pub mod log_file;
 pub mod name;
 pub mod program;
@@ -55,6 +57,7 @@ pub mod spec;
 pub mod state;
 pub mod store;
 pub mod template;
+mod user_network;
 pub mod virtualbox;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, Verdict};

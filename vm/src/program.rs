@@ -26,6 +26,8 @@ pub struct Programs {
     /// The folder of VirtualBox's programs, looked at before `search_path`. Its installer on Windows tells
     /// it in VBOX_MSI_INSTALL_PATH and leaves PATH alone.
     pub virtualbox: Option<PathBuf>,
+    /// What libvirt is reached by, instead of what this user usually takes (`LIBVIRT_DEFAULT_URI`).
+    pub libvirt_uri: Option<String>,
     /// A file in which is kept what a program said of itself, for as long as it is the same program.
     /// It may be removed at any time.
     pub notes: Option<PathBuf>,

@@ -78,6 +78,7 @@ impl From<DriverError> for Error {
                 told = told.help(mend.clone());
             }
             DriverError::NotBuiltIn { help, .. } => told = told.help(*help),
+            DriverError::Unreachable { help, .. } => told = told.help(help.clone()),
             DriverError::LaunchFailed { last_lines, .. }
             | DriverError::RestoreFailed { last_lines, .. } => {
                 for line in last_lines {

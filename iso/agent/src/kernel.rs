@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 /// Loads one module file; one that is loaded already is fine.
 pub fn load_file(path: &Path) -> io::Result<()> {
+    use nix::errno::Errno;
     match finit_module(&File::open(path)?, c"", ModuleInitFlags::empty()) {
-        // Some refuse to load where their hardware is missing: not a reason to stop.
-        Ok(()) | Err(nix::errno::Errno::EEXIST | nix::errno::Errno::ENODEV) => Ok(()),
+        // Some refuse to load where their hardware is missing (ENODEV), and those that need them lack
+        // their symbols then (ENOENT): not a reason to stop.
+        Ok(()) | Err(Errno::EEXIST | Errno::ENODEV | Errno::ENOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -133,6 +133,24 @@ pub enum DriverError {
         /// How long it was given.
         limit: Duration,
     },
+    /// A service of the host that runs machines does not answer this user.
+    #[error("{service} cannot be used: {detail}")]
+    Unreachable {
+        /// What people call it.
+        service: String,
+        /// What was said.
+        detail: String,
+        /// What to do on this host, as a command or a sentence.
+        help: String,
+    },
+    /// A service of the host that runs machines refused something.
+    #[error("the hypervisor did not {what}: {detail}")]
+    Refused {
+        /// What it did not do, as a part of a sentence.
+        what: &'static str,
+        /// What it said.
+        detail: String,
+    },
     /// A saved state could not be handled.
     #[error(transparent)]
     Saved(#[from] SavedError),

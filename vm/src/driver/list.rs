@@ -93,7 +93,7 @@ drivers! { $
     /// QEMU, through its monitor protocol.
     Qemu("qemu", "qemu2", "kvm", "kvm2") => crate::qemu::QemuDriver;
     /// libvirt.
-    Libvirt("libvirt"), otherwise "this version of Coracle does not have it yet: `--driver qemu` runs on KVM as well";
+    Libvirt("libvirt") => crate::libvirt::LibvirtDriver, when feature = "libvirt", otherwise "a build has it that was made with `cargo build --release --features libvirt`, which needs libvirt's files (Debian and Ubuntu: sudo apt-get install libvirt-dev); `--driver qemu` runs on KVM as well";
     /// VirtualBox.
     Virtualbox("virtualbox", "vbox") => crate::virtualbox::VirtualboxDriver;
     /// Hyper-V.

@@ -17,7 +17,7 @@ const SPARE_PORTS: usize = 4;
 /// Where the empty ports begin on the guest's first bus.
 const FIRST_SPARE_SLOT: usize = 0x10;
 /// The guest's only network card. QEMU's user network gives every machine a network of its own.
-const MAC_ADDRESS: &str = "52:54:00:c0:ac:1e";
+pub(crate) const MAC_ADDRESS: &str = "52:54:00:c0:ac:1e";
 
 /// What holds the guest's memory on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,20 +165,28 @@ fn processor(line: &mut Line, invocation: &Invocation<'_>) {
     line.add("-object", memory.with("size", format!("{size}M")).0);
 }
 
-/// The kernel, if QEMU loads it; with the serial console unless the command line names one.
+/// The kernel, if QEMU loads it.
 fn boot(line: &mut Line, invocation: &Invocation<'_>) {
-    let spec = invocation.spec;
-    let Boot::DirectKernel {
-        kernel,
-        initrd,
-        command_line,
-        emulated,
-    } = &spec.boot
-    else {
+    let Boot::DirectKernel { kernel, initrd, .. } = &invocation.spec.boot else {
         return;
     };
     line.add("-kernel", kernel);
     line.add("-initrd", initrd);
+    let words = kernel_words(invocation.spec, invocation.accelerator);
+    line.add("-append", words);
+}
+
+/// The command line of the kernel that QEMU loads, with the serial console unless it names one; empty
+/// where the firmware boots.
+pub(crate) fn kernel_words(spec: &MachineSpec, accelerator: Accelerator) -> String {
+    let Boot::DirectKernel {
+        command_line,
+        emulated,
+        ..
+    } = &spec.boot
+    else {
+        return String::new();
+    };
     let has_console = command_line
         .split_whitespace()
         .any(|word| word.starts_with("console="));
@@ -187,19 +195,19 @@ fn boot(line: &mut Line, invocation: &Invocation<'_>) {
         Architecture::X86_64 => "console=ttyS0",
         Architecture::Aarch64 => "console=ttyAMA0",
     };
-    let clock = match (invocation.accelerator, spec.architecture) {
+    let clock = match (accelerator, spec.architecture) {
         // Emulated processors read one and the same counter. Linux does not believe that of several
         // processors that are not Intel's, and would ask an emulated timer for each look at the time.
         (Accelerator::Tcg, Architecture::X86_64) => "tsc=reliable",
         _ => "",
     };
-    let emulated = match invocation.accelerator {
+    let emulated = match accelerator {
         Accelerator::Tcg => emulated,
         _ => "",
     };
     let words = [console, clock, emulated, command_line].map(str::trim);
     let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
-    line.add("-append", words.join(" "));
+    words.join(" ")
 }
 
 /// The monitor's endpoint.

@@ -20,7 +20,7 @@ use crate::store::{MachineDir, atomic};
 const DISK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Makes the disks that are to be created and are not there.
-pub(super) async fn create_disks(
+pub(crate) async fn create_disks(
     programs: &Programs,
     spec: &MachineSpec,
 ) -> Result<(), DriverError> {

@@ -24,7 +24,7 @@ const NO_MEMORY: [&str; 3] = [
 ];
 
 /// Turns the last lines of QEMU's log into an error with a name; `None` for an unknown cause.
-pub(super) fn recognise(lines: &[String], spec: &MachineSpec) -> Option<DriverError> {
+pub(crate) fn recognise(lines: &[String], spec: &MachineSpec) -> Option<DriverError> {
     let line_with = |words: &[&str]| {
         lines
             .iter()

@@ -84,7 +84,7 @@ fn devices(accelerator: Accelerator, spec: &MachineSpec) -> String {
     values.collect::<Vec<_>>().join(" ")
 }
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(path)
         .unwrap_or_default()
         .trim()
@@ -92,7 +92,7 @@ fn read(path: &str) -> String {
 }
 
 /// The lines of the first processor that a saved state can depend on.
-fn processor(cpuinfo: &str) -> String {
+pub(crate) fn processor(cpuinfo: &str) -> String {
     const FIELDS: [&str; 4] = ["model name", "microcode", "stepping", "flags"];
     let lines = cpuinfo.lines().take_while(|line| !line.trim().is_empty());
     let wanted = lines.filter(|line| FIELDS.iter().any(|field| line.starts_with(field)));
@@ -111,7 +111,7 @@ fn stamps(files: impl Iterator<Item = PathBuf>) -> String {
 }
 
 /// Path, size and time of change of what a path leads to.
-pub(super) fn stamp(path: &Path) -> String {
+pub(crate) fn stamp(path: &Path) -> String {
     let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let Ok(meta) = real.metadata() else {
         return format!("{}: missing", real.display());

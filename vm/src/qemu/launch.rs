@@ -126,6 +126,11 @@ fn check(spec: &MachineSpec) -> Result<(), DriverError> {
             command_line::MOST_DISKS
         )));
     }
+    check_files(spec)
+}
+
+/// Checks that every file is there that a launch reads.
+pub(crate) fn check_files(spec: &MachineSpec) -> Result<(), DriverError> {
     let mut files: Vec<&Path> = spec.disks.iter().map(|disk| disk.path.as_path()).collect();
     files.extend(spec.disks.iter().filter_map(|disk| disk.base.as_deref()));
     if let Boot::DirectKernel { kernel, initrd, .. } = &spec.boot {

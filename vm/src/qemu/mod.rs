@@ -47,6 +47,18 @@ use crate::store::{Disks, MachineDir, atomic};
 use crate::template::TemplateFiles;
 use process::QemuProcess;
 
+/// What libvirt's driver, which has QEMU run too, does in the same way.
+#[cfg(feature = "libvirt")]
+pub(crate) mod shared {
+    pub(crate) use super::command_line::{MAC_ADDRESS, kernel_words};
+    pub(crate) use super::disks::create_disks;
+    pub(crate) use super::failure::recognise;
+    pub(crate) use super::fingerprint::{processor, read, stamp};
+    pub(crate) use super::launch::check_files;
+    pub(crate) use super::probe::{install, qemu_img};
+    pub(crate) use super::save::failed;
+}
+
 /// How long a monitor may take to greet. It waits while another client is connected.
 const GREETING_LIMIT: Duration = Duration::from_secs(2);
 

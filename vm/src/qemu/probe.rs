@@ -124,7 +124,7 @@ impl Note {
 }
 
 /// The disk tool: the one given, the one beside the emulator given, or the one on the search path.
-pub(super) fn qemu_img(programs: &Programs) -> Result<PathBuf, DriverError> {
+pub(crate) fn qemu_img(programs: &Programs) -> Result<PathBuf, DriverError> {
     let beside = || {
         let folder = programs.qemu.as_ref()?.parent()?;
         Programs {
@@ -154,7 +154,7 @@ fn version(text: &str) -> String {
 }
 
 /// How to get QEMU on this kind of host.
-fn install(guest: Architecture) -> String {
+pub(crate) fn install(guest: Architecture) -> String {
     let (debian, fedora) = match guest {
         Architecture::X86_64 => ("qemu-system-x86", "qemu-system-x86-core"),
         Architecture::Aarch64 => ("qemu-system-arm", "qemu-system-aarch64-core"),

@@ -191,7 +191,7 @@ pub(super) fn private_file(path: &Path) -> io::Result<File> {
 }
 
 /// Says what could not be done with which file; a full disk has an error of its own.
-pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DriverError {
+pub(crate) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DriverError {
     let path = path.to_owned();
     move |source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DriverError::NoSpace {

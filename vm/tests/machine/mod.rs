@@ -1,4 +1,4 @@
-//! A machine for tests: real QEMU with its firmware, in folders of its own, ended when dropped.
+//! A machine for tests: a real hypervisor with its firmware, in folders of its own, ended when dropped.
 #![allow(
     clippy::unwrap_used,
     dead_code,
@@ -6,7 +6,6 @@
     reason = "each test program uses a part of it"
 )]
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,10 +47,12 @@ impl TestMachine {
 
     /// The same with other programs.
     pub fn with_programs(programs: Programs) -> Self {
-        let home = tempfile::Builder::new()
-            .prefix("vm-test-")
-            .tempdir()
-            .unwrap();
+        Self::of(DriverKind::Qemu, programs, "vm-test-")
+    }
+
+    /// The same of another driver, in a folder whose name begins so.
+    pub fn of(kind: DriverKind, programs: Programs, prefix: &str) -> Self {
+        let home = tempfile::Builder::new().prefix(prefix).tempdir().unwrap();
         let store = Store::new(home.path(), home.path().join("run"));
         let name = MachineName::new("dev").unwrap();
         let dir = store.machine_dir(&name);
@@ -69,7 +70,7 @@ impl TestMachine {
             accelerator: AcceleratorChoice::Auto,
             console: dir.serial_log(),
         };
-        let driver = AnyDriver::new(DriverKind::Qemu, programs).unwrap();
+        let driver = AnyDriver::new(kind, programs).unwrap();
         Self {
             driver,
             dir,
@@ -126,31 +127,38 @@ impl TestMachine {
         self.dir.socket("qmp").unwrap()
     }
 
+    /// Every process that has on its command line what only this machine's has: QEMU's pid file, or,
+    /// where libvirt keeps that, the machine's identifier.
+    pub fn processes(&self) -> Vec<u32> {
+        let word = match self.driver.kind() {
+            DriverKind::Qemu => self.dir.qemu_pid().into_os_string(),
+            _ => self.spec.id.to_string().into(),
+        };
+        let mut found = Vec::new();
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let name = process.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let mut arguments = arguments.split(|byte| *byte == 0);
+            if arguments.any(|argument| argument == word.as_encoded_bytes()) {
+                found.push(pid);
+            }
+        }
+        found
+    }
+
     pub async fn quit(&self) {
         self.driver.quit(&self.dir, LIMIT).await.unwrap();
     }
 }
 
-/// A failed test leaves no QEMU behind: every process that carries the machine's pid file on its
-/// command line is killed.
+/// A failed test leaves no QEMU behind.
 impl Drop for TestMachine {
     fn drop(&mut self) {
-        let word = self.dir.qemu_pid();
-        for process in std::fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = process
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            else {
-                continue;
-            };
-            let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-            if arguments
-                .split(|byte| *byte == 0)
-                .any(|argument| argument == word.as_os_str().as_bytes())
-            {
-                signal(pid, rustix::process::Signal::KILL);
-            }
+        for pid in self.processes() {
+            signal(pid, rustix::process::Signal::KILL);
         }
     }
 }
