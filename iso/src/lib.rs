@@ -21,6 +21,7 @@
 //! bytes and so the same digest, whoever builds it, wherever and whenever.
 //!
 //! - [`images`]: index, store and verifier; works on every host.
+//! - [`images::download`]: fetches an image by its digest, from servers or a folder.
 //! - [`Builder`]: makes an image from the source tree; needs Linux, no root.
 //! - [`BuildObserver`]: hears what the builder does.
 //!
@@ -33,9 +34,10 @@ mod files;
 pub mod images;
 mod lock;
 mod observe;
+mod pause;
 
 pub use arch::{Arch, HostPlatform};
 pub use builder::{BuildError, BuildOptions, Builder, GonePackage, MissingTool};
 pub use digest::{Digest, ParseDigestError};
 pub use lock::{FileLock, LockError};
-pub use observe::{BuildObserver, NoObserver, Step};
+pub use observe::{BuildObserver, DownloadObserver, DownloadProgress, NoObserver, Step};
