@@ -41,8 +41,6 @@ pub enum Fault {
     ChangeByte,
     /// It sends this instead.
     Content(Vec<u8>),
-    /// It says nothing by which the file could be known again.
-    NoVersion,
 }
 
 /// What was asked of a server.
@@ -146,7 +144,7 @@ impl Mirror {
         self.shared.faults.lock().unwrap().clear();
     }
 
-    /// Calls what it sends from now on by another entity tag, with its quotes.
+    /// Calls what it sends from now on by another entity tag, with its quotes, or by none.
     pub fn set_version(&self, tag: &str) {
         tag.clone_into(&mut self.shared.version.lock().unwrap());
     }
@@ -297,7 +295,7 @@ impl Shared {
             }
             None => Answer::of(200, content),
         };
-        if !matches!(fault, Some(Fault::NoVersion)) {
+        if !version.is_empty() {
             answer.headers.push(format!("ETag: {version}"));
         }
         match fault {

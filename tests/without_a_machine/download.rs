@@ -241,7 +241,7 @@ fn is_resumed(end: impl FnOnce(coracle_tests::Started, &Coracle) -> Done) {
     mirror.fault(&served, SLOWLY, 1);
     let coracle = with_mirror(mirror.url());
     let running = download(&coracle).start();
-    mirror.until_sent(&served, ROOT / 2);
+    mirror.until_sent(&served, ROOT / 4 * 3);
     end(running, &coracle);
     let first = mirror.sent();
     assert_eq!(coracle.run("version --client").ok().code(), Some(0));
@@ -250,7 +250,7 @@ fn is_resumed(end: impl FnOnce(coracle_tests::Started, &Coracle) -> Done) {
     download(&coracle).ok();
     let asked = mirror.requests_for(&served);
     assert_eq!((asked.len(), asked[0].status), (1, 206), "{asked:#?}");
-    assert!(asked[0].range.unwrap() >= ROOT / 4, "{asked:#?}");
+    assert!(asked[0].range.unwrap() >= ROOT / 2, "{asked:#?}");
     assert!(mirror.sent() < first, "{first}, then {}", mirror.sent());
     assert!(files(&coracle, &release).contains(&"root.erofs".to_owned()));
     assert_eq!(incoming(&coracle), Vec::<String>::new());

@@ -198,10 +198,8 @@ fn a_server_without_entity_tags_or_with_weak_ones_does_too() {
         setting
             .mirror
             .fault(&served, Fault::BreakOff(MOST_OF_IT), 1);
-        match weak {
-            true => setting.mirror.set_version("W/\"one\""),
-            false => setting.mirror.fault(&served, Fault::NoVersion, usize::MAX),
-        }
+        let version = if weak { "W/\"one\"" } else { "" };
+        setting.mirror.set_version(version);
         setting.is_there(&setting.fetch().unwrap());
         let asked = setting.mirror.requests_for(&served);
         assert_eq!(asked[1].range, Some(MOST_OF_IT));

@@ -215,5 +215,8 @@ fn an_export_of_a_fetched_image_has_what_was_fetched() {
     let lacking = Downloader::new(options, &Heard::default()).run();
     let told = is_kind(lacking, FailureKind::NotFound);
     assert!(told.contains("kubectl-here-other"), "{told}");
-    setting.is_there(&image);
+    // The image is as it was.
+    let image = setting.store().open(image.digest()).unwrap();
+    setting.store().verify(&image).unwrap();
+    assert!(image.kubernetes(OTHER_VERSION).is_none());
 }

@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Redirects that are followed for one request.
 const REDIRECTS: usize = 10;
 
+/// How proxies are spoken to.
+const PROXY_SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
+
 /// A client of web servers.
 #[derive(Debug)]
 pub(super) struct Web {
@@ -56,14 +59,13 @@ impl Web {
             .no_proxy();
         for (scheme, url) in [("http", &proxy.http), ("https", &proxy.https)] {
             let Some(url) = url else { continue };
+            let unusable = |reason: String| DownloadError::Proxy { scheme, reason };
+            let url = proxy_url(url).map_err(unusable)?;
             let made = match scheme {
                 "http" => reqwest::Proxy::http(url),
                 _ => reqwest::Proxy::https(url),
             };
-            let made = made.map_err(|error| DownloadError::Proxy {
-                scheme,
-                reason: last_cause(&error.without_url()),
-            })?;
+            let made = made.map_err(|error| unusable(last_cause(&error.without_url())))?;
             let exceptions = proxy.exceptions.as_deref().unwrap_or_default();
             builder = builder.proxy(made.no_proxy(NoProxy::from_string(exceptions)));
         }
@@ -170,6 +172,15 @@ impl Web {
     }
 }
 
+/// A proxy of a kind that is known; what is wrong with another one, without its text.
+fn proxy_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("no URL: {error}"))?;
+    match PROXY_SCHEMES.contains(&url.scheme()) && url.has_host() {
+        true => Ok(url),
+        false => Err(format!("it is none of {}", PROXY_SCHEMES.join(", "))),
+    }
+}
+
 /// TLS that believes the authorities of the web and those that are given.
 fn tls(authorities: &[String]) -> Result<rustls::ClientConfig, DownloadError> {
     let unusable = |reason: String| DownloadError::Authority { reason };
@@ -238,19 +249,28 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
 
 /// Why a certificate is not believed, if that is what an error stems from.
 fn untrusted(error: &(dyn Error + 'static)) -> Option<String> {
-    causes(error).find_map(|cause| {
-        let inner = cause.downcast_ref::<io::Error>();
-        let inner = inner.and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
-        match cause.downcast_ref::<rustls::Error>().or(inner)? {
-            error @ rustls::Error::InvalidCertificate(_) => Some(error.to_string()),
-            _ => None,
-        }
+    causes(error).find_map(|cause| match innermost(cause).downcast_ref()? {
+        error @ rustls::Error::InvalidCertificate(_) => Some(error.to_string()),
+        _ => None,
     })
+}
+
+/// What an error of the standard library was made of: its own source is the one behind that.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut found = error;
+    while let Some(inner) = found
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
+        found = inner;
+    }
+    found
 }
 
 /// The innermost cause, which says most.
 fn last_cause(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().unwrap_or(error).to_string()
+    let last = causes(error).last().unwrap_or(error);
+    innermost(last).to_string()
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
