@@ -189,7 +189,7 @@ async fn image(app: &App, deep: bool) -> Finding {
             ),
         ),
         Ok(Err(error)) if error.id() == ErrorId::ImageNotFound && is_fetched(app) => {
-            ok("image", "not here yet: a start fetches it".into())
+            ok("image", "not here yet: a start fetches it")
         }
         Ok(Err(error)) => problem("image", &error),
         Err(error) => problem("image", &ended_early(&error)),
