@@ -2,6 +2,7 @@
 //! with `--output json`. stdout is the result, stderr is progress, except that JSON events are
 //! the result.
 
+use coracle_iso::DownloadProgress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -110,6 +111,22 @@ impl Progress {
                 Style::Terminal { .. } | Style::Quiet => {}
             }
         }
+    }
+
+    /// How far a download is, for programs: its numbers are texts, as in every event.
+    pub fn downloaded(&self, name: &str, progress: &DownloadProgress) {
+        let share = progress.done as f64 / progress.total.max(1) as f64;
+        self.event(
+            "download.progress",
+            &json!({
+                "name": name,
+                "progress": format!("{share:.3}"),
+                "done": progress.done.to_string(),
+                "total": progress.total.to_string(),
+                "received": progress.received.to_string(),
+                "rate": progress.rate.to_string(),
+            }),
+        );
     }
 
     /// The current step is done.

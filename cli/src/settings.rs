@@ -69,6 +69,10 @@ pub struct Settings {
     pub kubeconfig: Option<OsString>,
     /// The proxy of the environment.
     pub proxy: ProxyVariables,
+    /// `CORACLE_IMAGE_MIRROR`: where images are fetched from, URLs and folders, separated by commas.
+    pub image_mirror: Option<String>,
+    /// `CORACLE_IMAGE_DIGEST`: the image that new clusters use.
+    pub image_digest: Option<String>,
     /// How progress is shown.
     pub style: Style,
     /// Where to stop on purpose, for tests of the next start.
@@ -172,6 +176,8 @@ impl Settings {
             profile,
             kubeconfig: given("KUBECONFIG"),
             proxy: ProxyVariables::read(|name| std::env::var(name).ok()),
+            image_mirror: text("CORACLE_IMAGE_MIRROR")?,
+            image_digest: text("CORACLE_IMAGE_DIGEST")?,
             style: style(global.quiet, json_events),
             fault: fault(std::env::var("CORACLE_FAULT").ok().as_deref())?,
             clock_ahead: clock_ahead(std::env::var("CORACLE_TEST_CLOCK_OFFSET").ok().as_deref())?,
@@ -258,6 +264,13 @@ impl Settings {
             // A link of this very program named kubectl is not the host's kubectl.
             .find(|file| own.is_none() || std::fs::canonicalize(file).ok() != own)
     }
+}
+
+/// A variable that has to be text; None when unset or empty.
+fn text(name: &str) -> Result<Option<String>> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    let text = value.map(OsString::into_string).transpose();
+    text.map_err(|_| Error::new(ErrorId::ConfigInvalid, format!("{name} is not text")))
 }
 
 fn current_profile_file(home: &Path) -> PathBuf {

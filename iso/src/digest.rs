@@ -97,7 +97,7 @@ impl FromStr for Digest {
 }
 
 /// Digests bytes as they come; also a [`Write`].
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Hasher {
     state: Sha256,
     length: u64,

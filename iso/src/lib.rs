@@ -21,6 +21,7 @@
 //! bytes and so the same digest, whoever builds it, wherever and whenever.
 //!
 //! - [`images`]: index, store and verifier; works on every host.
+//! - [`images::download`]: fetches an image by its digest, from servers or a folder.
 //! - [`Builder`]: makes an image from the source tree; needs Linux, no root.
 //! - [`BuildObserver`]: hears what the builder does.
 //!
@@ -33,6 +34,7 @@ mod files;
 pub mod images;
 mod lock;
 mod observe;
+mod pause;
 
 /// Words for the kernel of every machine, without a console. Notices and worse go to the console. Huge
 /// pages only for those who ask: given to everybody they make a control plane a fifth larger, and the
@@ -43,4 +45,4 @@ pub use arch::{Arch, HostPlatform};
 pub use builder::{BuildError, BuildOptions, Builder, GonePackage, MissingTool};
 pub use digest::{Digest, ParseDigestError};
 pub use lock::{FileLock, LockError};
-pub use observe::{BuildObserver, NoObserver, Step};
+pub use observe::{BuildObserver, DownloadObserver, DownloadProgress, NoObserver, Step};

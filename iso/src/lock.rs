@@ -1,10 +1,10 @@
 //! A lock file that the kernel releases when its holder dies.
 
+use crate::pause::pause;
 use fs4::fs_std::FileExt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const RETRY: Duration = Duration::from_millis(100);
@@ -57,8 +57,6 @@ impl FileLock {
             .open(path)
             .map_err(io)?;
         let begun = Instant::now();
-        // Nobody sends: receiving with a limit is a wait between two tries.
-        let (_keep, never) = mpsc::channel::<()>();
         while !file.try_lock_exclusive().map_err(io)? {
             if begun.elapsed() >= limit {
                 let mut holder = String::new();
@@ -74,7 +72,7 @@ impl FileLock {
                     waited: begun.elapsed(),
                 });
             }
-            let _ = never.recv_timeout(RETRY.min(limit));
+            pause(RETRY.min(limit));
         }
         file.set_len(0).map_err(io)?;
         file.rewind().map_err(io)?;

@@ -38,7 +38,7 @@ while [ $# -gt 0 ]; do
         args+=(-blockdev driver=raw,node-name=iso,file=iso-file,read-only=on)
         case $DISKS in
             sata) args+=(-device ide-cd,bus=ide.0,drive=iso,bootindex=0) ;;
-            scsi) args+=(-device virtio-scsi-pci,id=scsi -device scsi-hd,drive=iso,bootindex=0) ;;
+            scsi) args+=(-device virtio-scsi-pci,id=scsi,bus=pcie.0,addr=0x8 -device scsi-hd,drive=iso,bootindex=0) ;;
         esac
         if [ -n "$FIRMWARE" ]; then
             args+=(-drive "if=pflash,format=raw,readonly=on,file=$FIRMWARE")

@@ -1,8 +1,8 @@
 //! Files of the user's own.
 
-use crate::servers::{Authority, Server};
+use crate::servers::Server;
 use crate::{proxy, stop_and_start, was_given};
-use coracle_tests::{Profile, write};
+use coracle_tests::{Authority, Profile, write};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 

@@ -1,8 +1,6 @@
 //! Small servers of the host that remember what they were asked.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use coracle_tests::Authority;
 use rustls::{ServerConfig, ServerConnection, Stream};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -87,43 +85,4 @@ fn served(mut stream: impl Read + Write, answer: &str) -> std::io::Result<String
     stream.write_all(answer.as_bytes())?;
     stream.flush()?;
     Ok(String::from_utf8_lossy(&head).into_owned())
-}
-
-/// An authority that nobody trusts by itself.
-pub(super) struct Authority {
-    /// Its certificate.
-    pub(super) pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    /// Verifiers tell authorities apart by their names.
-    pub(super) fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Self {
-            pem: params.self_signed(&key).unwrap().pem(),
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    fn serving(&self, name: &str) -> ServerConfig {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())];
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
-                PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
-            )
-            .unwrap()
-    }
 }

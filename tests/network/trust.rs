@@ -1,8 +1,8 @@
 //! Certificates of the user's own.
 
-use crate::servers::{Authority, Server};
+use crate::servers::Server;
 use crate::stop_and_start;
-use coracle_tests::{Profile, write};
+use coracle_tests::{Authority, Profile, write};
 use std::fs;
 
 const NAME: &str = "host.coracle.internal";

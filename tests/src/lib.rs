@@ -18,9 +18,11 @@
 
 mod account;
 mod archive;
+mod authority;
 mod document;
 mod files;
 mod image;
+mod mirror;
 mod portable;
 mod process;
 mod profile;
@@ -35,9 +37,11 @@ mod wait;
 
 pub use account::Account;
 pub use archive::{ImageArchive, archive_of_one_program};
+pub use authority::Authority;
 pub use document::{Block, Session, blocks, sessions, wildcard_match};
 pub use files::{append, damage, replace_in, repository, unpacked, write};
-pub use image::small_image;
+pub use image::{OTHER_KUBERNETES, layered_image, small_image};
+pub use mirror::{Fault, Mirror, Request};
 pub use portable::make_portable;
 pub use process::{Process, alive, cpu_seconds, kill_pid, processes_naming, signal_pid};
 pub use profile::Profile;

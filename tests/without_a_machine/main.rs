@@ -11,6 +11,7 @@
 
 mod autostart;
 mod before_the_boot;
+mod download;
 mod host;
 mod kubeconfigs;
 mod logs;

@@ -8,6 +8,7 @@ use super::bring_up::catalogue;
 use super::mount::Mount;
 use super::record::{ClusterRecord, Endpoint, FORMAT, Rest};
 use super::spec::{ClusterSpec, LEAST_DISK_MIB, StartOptions, Wait};
+use super::steps::Steps;
 use super::template::{self, Beginning};
 use super::{Cluster, boot, image, store};
 use crate::commands::App;
@@ -59,9 +60,19 @@ pub struct Draft {
 impl Draft {
     /// Chooses what it begins with, and checks the image: as far as a template was made of it, its
     /// files are not read again.
-    pub async fn new(app: &App, spec: ClusterSpec, options: &StartOptions) -> Result<Self> {
+    pub async fn new(
+        app: &App,
+        steps: &Steps<'_>,
+        spec: ClusterSpec,
+        options: &StartOptions,
+    ) -> Result<Self> {
         let settings = &app.settings;
-        let image = image::current(settings)?;
+        let need = image::Need {
+            digest: None,
+            kubernetes: spec.kubernetes(),
+            limit: options.wait_limit,
+        };
+        let image = image::obtain(app, steps, &need).await?;
         let name = &settings.profile;
         let dir = store(settings).machine_dir(name);
         let driver = AnyDriver::new(spec.driver, settings.programs())?;

@@ -56,6 +56,13 @@ pub enum Outcome {
     },
     /// What a start would do.
     WouldDo(String),
+    /// What a start needs is there, and nothing was started.
+    Downloaded {
+        /// The image's digest.
+        image: String,
+        /// Kubernetes' version; None without Kubernetes.
+        version: Option<String>,
+    },
 }
 
 /// What there is to start.
@@ -178,7 +185,7 @@ pub async fn start(
     };
     let (cluster, beginning, baking) = match plan {
         Plan::Existing(cluster) => {
-            let beginning = beginning(app, &cluster).await?;
+            let beginning = beginning(app, &steps, &cluster, options.wait_limit).await?;
             steps.begin(Step::Machine).await?;
             keep_proxy(settings, &lock, &cluster, &terms)?;
             let cluster = boot::settle_ports(settings, &lock, *cluster)?;
@@ -186,7 +193,7 @@ pub async fn start(
             (cluster, beginning, None)
         }
         Plan::New(spec, _) => {
-            let draft = Draft::new(app, *spec, options).await?;
+            let draft = Draft::new(app, &steps, *spec, options).await?;
             steps.begin(Step::Machine).await?;
             let cluster = draft.create(settings, &lock).await?;
             (cluster, draft.beginning, draft.baking)
@@ -241,6 +248,47 @@ pub async fn start(
         version: cluster.record().spec.kubernetes().map(str::to_owned),
         address: cluster.endpoint().address,
         current,
+    })
+}
+
+/// Makes sure that the image that a start of the current profile's cluster needs is there, with its layer
+/// of Kubernetes and its kubectl, each file compared with its digest. Nothing is made or started.
+pub async fn download_only(
+    app: &App,
+    asked: &ClusterOptions,
+    kept: &ClusterOptions,
+    options: &StartOptions,
+) -> Result<Outcome> {
+    let settings = &app.settings;
+    let steps = Steps::new(&app.progress, settings.fault.as_ref());
+    steps.begin(Step::Check).await?;
+    let (digest, spec) = match store(settings).exists(&settings.profile) {
+        true => {
+            let cluster = Cluster::find(settings)?;
+            let digest = image::digest_of(&cluster)?;
+            (Some(digest), cluster.record().spec.clone())
+        }
+        false => {
+            let memory = super::host_memory(settings)?;
+            let spec = ClusterSpec::new(&asked.clone().or(kept.clone()), memory)?;
+            (None, spec)
+        }
+    };
+    steps.begin(Step::Image).await?;
+    let version = spec.kubernetes();
+    let need = image::Need {
+        digest,
+        kubernetes: version,
+        limit: options.wait_limit,
+    };
+    let image = image::confirm(app, &steps, &need).await?;
+    if let Some(version) = version {
+        image::kubernetes_layer(&image, version)?;
+    }
+    steps.finish();
+    Ok(Outcome::Downloaded {
+        image: image.digest().to_string(),
+        version: version.map(str::to_owned),
     })
 }
 
@@ -353,13 +401,23 @@ async fn change_what_may_change(
 }
 
 /// What a cluster that is there goes on from, with its image checked as far as that needs it.
-async fn beginning(app: &App, cluster: &Cluster) -> Result<Beginning> {
+async fn beginning(
+    app: &App,
+    steps: &Steps<'_>,
+    cluster: &Cluster,
+    limit: Duration,
+) -> Result<Beginning> {
     boot::end_cut_off(cluster).await?;
     if cluster.state().await? != MachineState::Off {
         return Ok(Beginning::Cold);
     }
     let settings = &app.settings;
-    let image = image::open(settings, &cluster.record().image)?;
+    let need = image::Need {
+        digest: Some(image::digest_of(cluster)?),
+        kubernetes: cluster.record().spec.kubernetes(),
+        limit,
+    };
+    let image = image::obtain(app, steps, &need).await?;
     let (saved, said) = hibernate::find(cluster).await?;
     if let Some(said) = said {
         app.progress.info(&said);

@@ -71,16 +71,22 @@ impl<'a> Steps<'a> {
 
     /// The step begins; the one before it is done.
     pub async fn begin(&self, step: Step) -> Result<()> {
-        let number = Step::ALL
-            .iter()
-            .position(|other| *other == step)
-            .map_or(0, |index| index + 1);
-        self.progress
-            .step(step.id(), step.label(), number, Step::ALL.len());
+        self.within(step, step.id(), step.label());
         if let Some(fault) = self.fault.filter(|fault| fault.step == step.id()) {
             break_in(fault.kind).await;
         }
         Ok(())
+    }
+
+    /// A part of a step that only some starts have, with an id of its own for events.
+    pub fn within(&self, step: Step, id: &str, label: &str) {
+        self.progress
+            .step(id, label, Self::number(step), Step::ALL.len());
+    }
+
+    fn number(step: Step) -> usize {
+        let place = Step::ALL.iter().position(|other| *other == step);
+        place.map_or(0, |index| index + 1)
     }
 
     /// The last step is done.

@@ -14,6 +14,7 @@ mod doctor;
 mod host_agent;
 mod image;
 mod image_build;
+mod image_export;
 mod ip;
 pub mod kubectl;
 mod list;
@@ -124,6 +125,8 @@ commands! {
     Doctor(doctor::Args),
     ImageBuild(image_build::Args),
     #[command(hide = true)]
+    ImageExport(image_export::Args),
+    #[command(hide = true)]
     HostAgent(host_agent::Args),
 }
 
@@ -199,6 +202,9 @@ impl Command {
     pub fn what_is_left(&self, app: &App) -> String {
         let profile = &app.settings.profile;
         match self {
+            Self::Start(args) if args.only_downloads() => {
+                "`coracle start` and `coracle start --download-only` go on from what came".into()
+            }
             Self::Start(_) => {
                 format!(
                     "`coracle start -p {profile}` goes on from here; `coracle delete -p {profile}` removes what is there"
@@ -219,6 +225,9 @@ impl Command {
             Self::Delete(_) => format!("`coracle delete -p {profile}` removes the rest"),
             Self::ImageBuild(_) => {
                 "`coracle image-build` goes on from the parts that are done".into()
+            }
+            Self::ImageExport(_) => {
+                "the folder has a part of the image; `coracle image-export` writes it anew".into()
             }
             _ => "nothing was changed that the next command cannot go on from".into(),
         }

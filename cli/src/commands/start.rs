@@ -2,7 +2,7 @@
 
 use super::App;
 use crate::cluster::spec::StartOptions;
-use crate::cluster::start::{Outcome, start};
+use crate::cluster::start::{Outcome, download_only, start};
 use crate::error::{ErrorId, Result};
 use crate::options::ClusterOptions;
 use crate::progress::{Style, seconds};
@@ -30,6 +30,10 @@ pub struct Args {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Only fetch what a start needs and what is missing or damaged of it: the image, its layer of this
+    /// Kubernetes version, kubectl
+    #[arg(long, conflicts_with = "dry_run")]
+    download_only: bool,
     /// Remove a cluster that could not be made
     #[arg(long)]
     delete_on_failure: bool,
@@ -39,6 +43,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether nothing is to be started.
+    pub fn only_downloads(&self) -> bool {
+        self.download_only
+    }
+
     /// Whether stdout carries CloudEvents.
     pub fn prints_events(&self) -> bool {
         self.output == Output::Json
@@ -57,6 +66,11 @@ impl Args {
             unattended: self.unattended,
             ..StartOptions::new(&asked.clone().or(kept.clone()))?
         };
+        if self.download_only {
+            let outcome = Box::pin(download_only(app, &asked, &kept, &start_options)).await?;
+            said(app, &outcome);
+            return Ok(0);
+        }
         let outcome = Box::pin(start(app, &asked, &kept, &start_options, self.dry_run)).await;
         match outcome {
             Ok(outcome) => {
@@ -84,6 +98,17 @@ pub(super) fn said(app: &App, outcome: &Outcome) {
     let took = seconds(app.progress.elapsed());
     match outcome {
         Outcome::WouldDo(text) => crate::print::stdout(text),
+        Outcome::Downloaded { image, version } => {
+            let what = match version {
+                Some(version) => format!("with Kubernetes {version}"),
+                None => "without Kubernetes".to_owned(),
+            };
+            app.progress
+                .info(&format!("all that a start {what} needs is there"));
+            if !matches!(app.progress.style(), Style::Json) {
+                crate::print::line(image.clone());
+            }
+        }
         Outcome::WasRunning { changed } => {
             let said = match changed {
                 true => "it has what was changed",

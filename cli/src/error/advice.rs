@@ -2,8 +2,9 @@
 
 use super::{Error, ErrorId};
 use coracle_addons::{ApplyError, WaitError};
-use coracle_iso::BuildError;
-use coracle_iso::images::ImageError;
+use coracle_iso::images::download::{DownloadError, FailureKind};
+use coracle_iso::images::{ExportError, ImageError};
+use coracle_iso::{BuildError, LockError};
 use coracle_kubeconfig::KubeconfigError;
 use coracle_kubeconfig::pki::PkiError;
 use coracle_protocol::client::{AgentError, ConnectError};
@@ -166,6 +167,59 @@ impl From<ImageError> for Error {
             ImageError::Io { .. } => ErrorId::Write,
         };
         Self::caused_by(id, error.to_string(), &error)
+    }
+}
+
+impl From<DownloadError> for Error {
+    fn from(error: DownloadError) -> Self {
+        let error = match error {
+            DownloadError::Store(error) => return error.into(),
+            other => other,
+        };
+        let id = match &error {
+            // It went another way above.
+            DownloadError::Store(_) => ErrorId::Internal,
+            DownloadError::NoSource => ErrorId::DownloadNotFound,
+            DownloadError::Failed { .. } => match error.kind() {
+                Some(FailureKind::NotFound) => ErrorId::DownloadNotFound,
+                Some(FailureKind::Wrong) => ErrorId::DownloadMismatch,
+                Some(FailureKind::TimedOut) => ErrorId::DownloadTimeout,
+                Some(FailureKind::Untrusted) => ErrorId::DownloadCertificate,
+                Some(FailureKind::Unreachable) | None => ErrorId::Download,
+            },
+            DownloadError::NoVersion { .. } => ErrorId::ImageNotFound,
+            DownloadError::NoSpace { .. } => ErrorId::HostStorage,
+            DownloadError::Locked(LockError::Held { .. }) => ErrorId::LockBusy,
+            DownloadError::Locked(LockError::Io { .. }) => ErrorId::Write,
+            DownloadError::Proxy { .. } => ErrorId::ProxyInvalid,
+            DownloadError::Authority { .. } => ErrorId::CertificateInvalid,
+        };
+        let mut told = Self::caused_by(id, error.to_string(), &error);
+        match &error {
+            DownloadError::Failed { failures, .. } => {
+                for failure in failures {
+                    told = told.because(failure.to_string());
+                }
+            }
+            DownloadError::NoVersion { known, .. } => {
+                let known = known.join(", ");
+                told = told.help(format!(
+                    "it has {known}: choose one with --kubernetes-version"
+                ));
+            }
+            _ => {}
+        }
+        told
+    }
+}
+
+impl From<ExportError> for Error {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Image(error) => error.into(),
+            ExportError::NotEmpty { .. } => Self::new(ErrorId::Usage, error.to_string())
+                .help("name a folder that is empty, or one that is not there"),
+        }
     }
 }
 

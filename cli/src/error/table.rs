@@ -91,6 +91,18 @@ table! {
         "`coracle start -p {profile}` makes it; `coracle list` shows those there are";
     MachineBroken = "MACHINE_BROKEN", 38, "The machine's record is damaged.",
         "`coracle delete -p {profile}` removes it; then start again";
+    Download = "DOWNLOAD", 40, "The image could not be fetched.",
+        "check the network and the proxy, and run the command again: it goes on from what came; CORACLE_IMAGE_MIRROR names other sources";
+    DownloadMismatch = "DOWNLOAD_MISMATCH", 41, "A source of the image sent something else than was asked for by its digest.",
+        "the source is of another version, or something on the way changes what passes: CORACLE_IMAGE_MIRROR names other sources";
+    DownloadTimeout = "DOWNLOAD_TIMEOUT", 42, "A source of the image stopped sending.",
+        "run the command again: it goes on from what came; CORACLE_IMAGE_MIRROR names other sources";
+    DownloadNotFound = "DOWNLOAD_NOT_FOUND", 45, "No source has the image.",
+        "CORACLE_IMAGE_MIRROR names other sources, URLs or folders; `coracle image-export FOLDER` makes one where the image is";
+    DownloadCertificate = "DOWNLOAD_CERTIFICATE", 47, "A source of the image has a certificate that is not believed.",
+        "put the authority's certificate into `certs/` of the state folder, and run the command again";
+    ImageMirrorInvalid = "IMAGE_MIRROR_INVALID", 48, "CORACLE_IMAGE_MIRROR or CORACLE_IMAGE_DIGEST cannot be used.",
+        "write sources like https://HOST/FOLDER, file:///FOLDER or /FOLDER, separated by commas, and a digest like sha256:HEX";
     ProxyInvalid = "PROXY_INVALID", 48, "A proxy of the environment cannot be used.",
         "write it like http://HOST:PORT, or unset it";
     Driver = "DRIVER", 50, "The hypervisor failed.",

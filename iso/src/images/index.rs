@@ -8,6 +8,8 @@ use std::path::Path;
 pub const FORMAT: u32 = 1;
 /// The index's file name in an image's folder.
 pub const INDEX_FILE: &str = "image.json";
+/// In an image's folder in the store: file names of the parts that were not fetched, one a line.
+pub const ABSENT_FILE: &str = "absent";
 
 /// The list of an image's files. Its bytes, as written, give the image its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +74,14 @@ pub enum Role {
     Lock,
 }
 
+impl Role {
+    /// Whether a machine can do without: layers of Kubernetes and kubectls, of which each needs one at
+    /// most.
+    pub fn is_optional(&self) -> bool {
+        matches!(self, Self::Kubernetes { .. } | Self::Kubectl { .. })
+    }
+}
+
 impl ImageIndex {
     /// The bytes of `image.json`.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
@@ -96,7 +106,8 @@ impl ImageIndex {
                 .file_name()
                 .is_some_and(|name| name == path.as_os_str())
                 && !part.file.contains(['/', '\\', ':'])
-                && part.file != INDEX_FILE;
+                && part.file != INDEX_FILE
+                && part.file != ABSENT_FILE;
             if !plain {
                 return Err(format!("{:?} is not a plain file name", part.file));
             }
@@ -199,6 +210,7 @@ pub(crate) mod tests {
         assert!(refusal(|i| i.parts[0].file = "C:initrd".into()).contains("plain"));
         assert!(refusal(|i| i.parts[0].file = "..".into()).contains("plain"));
         assert!(refusal(|i| i.parts[0].file = "image.json".into()).contains("plain"));
+        assert!(refusal(|i| i.parts[0].file = "absent".into()).contains("plain"));
         assert!(refusal(|i| i.parts[0].file = "vmlinuz".into()).contains("twice"));
         assert!(refusal(|i| i.parts.retain(|p| p.role != Role::Root)).contains("Root"));
         assert!(refusal(|i| i.default_kubernetes = "v9".into()).contains("v9"));

@@ -1,18 +1,25 @@
-//! Images on disk: the index, the store, the verifier.
+//! Images on disk: the index, the store, the verifier; how an image is passed on.
 //!
 //! ```text
 //! HOME/images/current             digest of the image that new machines use, one line
 //! HOME/images/sha256-HEX/         HEX is the SHA-256 of image.json
 //!     image.json                  the index: every other file with size and SHA-256
 //!     vmlinuz initrd root.erofs kubernetes-V.erofs kubectl-V sbom.cdx.json
-//! HOME/images/.incoming-*         an image being put in; left over after a crash, removed by prune
+//!     absent                      names of the parts that were not fetched, where there are any
+//! HOME/images/.incoming-*         an image being put in; left over after a crash, removed a day later
+//! HOME/images/download.lock       held while an image is fetched
+//!
+//! Image --export--> FOLDER --copied, served--> Source --download--> Store
 //! ```
 
+pub mod download;
+mod export;
 mod index;
 mod size;
 mod store;
 
-pub use index::{FORMAT, INDEX_FILE, ImageIndex, Part, Role};
+pub use export::{ExportError, ExportObserver, export};
+pub use index::{ABSENT_FILE, FORMAT, INDEX_FILE, ImageIndex, Part, Role};
 pub use size::{DownloadSize, PartSize, download_size};
 pub use store::{Image, Store};
 

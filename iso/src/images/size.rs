@@ -1,11 +1,9 @@
 //! What an image costs to download.
 
+use super::export::compress;
 use super::{Image, ImageError};
 use std::fs::File;
 use std::io::{self, Write};
-
-/// Window of the compressor, as a power of two: 128 MiB. Receivers must allow as much.
-const WINDOW_LOG: u32 = 27;
 
 /// The size of one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +51,10 @@ impl Write for Counter {
 /// and counts the bytes; minutes for a whole image.
 pub fn download_size(image: &Image) -> Result<DownloadSize, ImageError> {
     let mut parts = Vec::new();
-    for part in &image.index().parts {
+    for part in image.parts() {
         let path = image.path(part);
         let compressed = File::open(&path)
-            .and_then(|f| packed(f, 19))
+            .and_then(|f| packed(f, part.size, 19))
             .map_err(ImageError::io(&path))?;
         parts.push(PartSize {
             file: part.file.clone(),
@@ -67,12 +65,10 @@ pub fn download_size(image: &Image) -> Result<DownloadSize, ImageError> {
     Ok(DownloadSize { parts })
 }
 
-fn packed(mut content: impl io::Read, level: i32) -> io::Result<u64> {
-    let mut encoder = zstd::Encoder::new(Counter(0), level)?;
-    encoder.long_distance_matching(true)?;
-    encoder.window_log(WINDOW_LOG)?;
-    io::copy(&mut content, &mut encoder)?;
-    Ok(encoder.finish()?.0)
+fn packed(content: impl io::Read, size: u64, level: i32) -> io::Result<u64> {
+    let mut counter = Counter(0);
+    compress(content, size, &mut counter, level)?;
+    Ok(counter.0)
 }
 
 #[cfg(test)]
@@ -81,7 +77,7 @@ mod tests {
 
     #[test]
     fn repetition_costs_little_and_noise_costs_its_size() {
-        assert!(packed(&vec![7; 1 << 20][..], 3).unwrap() < 1000);
+        assert!(packed(&vec![7; 1 << 20][..], 1 << 20, 3).unwrap() < 1000);
         let mut state = 1_u64;
         let noise: Vec<u8> = (0..1 << 16)
             .map(|_| {
@@ -91,6 +87,6 @@ mod tests {
                 state as u8
             })
             .collect();
-        assert!(packed(noise.as_slice(), 3).unwrap() > 65_000);
+        assert!(packed(noise.as_slice(), 1 << 16, 3).unwrap() > 65_000);
     }
 }

@@ -1,8 +1,9 @@
 //! The folder of images, each under its digest.
 
-use super::{INDEX_FILE, ImageError, ImageIndex, Part, Role};
+use super::{ABSENT_FILE, INDEX_FILE, ImageError, ImageIndex, Part, Role};
 use crate::files::{remove_all, sync_folder, write_atomic};
 use crate::{Digest, HostPlatform};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,10 +26,12 @@ pub struct Image {
     digest: Digest,
     folder: PathBuf,
     index: ImageIndex,
+    /// File names of parts that were not fetched.
+    absent: BTreeSet<String>,
 }
 
 impl Image {
-    /// Reads the image in a folder, wherever that is. Reads `image.json` only.
+    /// Reads the image in a folder, wherever that is. Reads `image.json` and `absent` only.
     pub fn read(folder: &Path) -> Result<Self, ImageError> {
         let file = folder.join(INDEX_FILE);
         let bytes = match fs::read(&file) {
@@ -41,10 +44,12 @@ impl Image {
             file: file.clone(),
             reason,
         })?;
+        let absent = read_absent(folder, &index)?;
         Ok(Self {
             digest: Digest::of(&bytes),
             folder: folder.to_owned(),
             index,
+            absent,
         })
     }
 
@@ -63,6 +68,17 @@ impl Image {
         &self.folder
     }
 
+    /// Whether a part of this image's index was fetched: layers and kubectls that nobody asked for
+    /// are not.
+    pub fn has(&self, part: &Part) -> bool {
+        !self.absent.contains(&part.file)
+    }
+
+    /// The parts that were fetched, in the index's order; all of them in an image that was built.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.index.parts.iter().filter(|part| self.has(part))
+    }
+
     /// Where a part of this image's index is.
     pub fn path(&self, part: &Part) -> PathBuf {
         self.folder.join(&part.file)
@@ -76,7 +92,7 @@ impl Image {
     }
 
     fn first(&self, role: &Role) -> Option<PathBuf> {
-        let part = self.index.parts.iter().find(|part| part.role == *role)?;
+        let part = self.parts().find(|part| part.role == *role)?;
         Some(self.path(part))
     }
 
@@ -100,15 +116,16 @@ impl Image {
         self.first(&Role::Iso)
     }
 
-    /// The layer of a Kubernetes version such as `v1.37.2`, if the image has it.
+    /// The layer of a Kubernetes version such as `v1.37.2`, if it is in the image and was fetched.
     pub fn kubernetes(&self, version: &str) -> Option<PathBuf> {
-        self.index.kubernetes(version).map(|part| self.path(part))
+        let part = self.index.kubernetes(version)?;
+        self.has(part).then(|| self.path(part))
     }
 
-    /// kubectl of a Kubernetes version for this host, if the image has it.
+    /// kubectl of a Kubernetes version for this host, if it is in the image and was fetched.
     pub fn kubectl(&self, version: &str) -> Option<PathBuf> {
         let here = HostPlatform::current();
-        let part = self.index.parts.iter().find(|part| {
+        let part = self.parts().find(|part| {
             matches!(&part.role, Role::Kubectl { version: v, platform } if v == version && *platform == here)
         })?;
         Some(self.path(part))
@@ -137,6 +154,19 @@ impl Store {
         self.folder.join(digest.folder_name())
     }
 
+    /// The folder in which a download of an image collects its files: the same one for each try, so
+    /// that what is there already is not fetched again. Made when it is missing; removed by its last
+    /// user, or when nothing in it changed for a day.
+    pub(crate) fn collecting(&self, digest: &Digest) -> Result<PathBuf, ImageError> {
+        fs::create_dir_all(&self.folder).map_err(ImageError::io(&self.folder))?;
+        self.sweep(SystemTime::now())?;
+        let folder = self
+            .folder
+            .join(format!("{INCOMING}{}", digest.folder_name()));
+        fs::create_dir_all(&folder).map_err(ImageError::io(&folder))?;
+        Ok(folder)
+    }
+
     /// A new empty folder inside the store, to build or download an image into before
     /// [`Store::install`] puts it in place by a rename. Dropped without that, it is removed; what
     /// a crash kept from being dropped is removed after a day.
@@ -151,11 +181,20 @@ impl Store {
 
     /// Verifies the image in a folder made by [`Store::incoming`] and puts it in its place. When
     /// the store has an image with this digest already, its files are replaced by these if they
-    /// are damaged.
+    /// are damaged, and those that it lacks are added to it.
     pub fn install(&self, incoming: tempfile::TempDir) -> Result<Image, ImageError> {
-        let image = Image::read(incoming.path())?;
+        let published = self.publish(incoming.path());
+        // What is not in its place now is removed.
+        drop(incoming);
+        published
+    }
+
+    /// As [`Store::install`], with a folder of the caller's inside the store, which is left where it
+    /// is after an error, and when the store had an image with this digest.
+    pub(crate) fn publish(&self, incoming: &Path) -> Result<Image, ImageError> {
+        let image = Image::read(incoming)?;
         self.verify(&image)?;
-        for part in &image.index.parts {
+        for part in image.parts() {
             let path = image.path(part);
             fs::File::open(&path)
                 .and_then(|f| f.sync_all())
@@ -166,7 +205,7 @@ impl Store {
             .open(&image.digest)
             .and_then(|there| self.verify(&there).map(|()| there))
         {
-            Ok(there) => return Ok(there),
+            Ok(there) => return self.complete(&there, &image),
             Err(ImageError::NotFound(_)) => {}
             Err(_) => {
                 // Move the damaged one aside first: the place is never half an image.
@@ -174,11 +213,26 @@ impl Store {
                 fs::rename(&place, aside.path().join("damaged")).map_err(ImageError::io(&place))?;
             }
         }
-        let folder = incoming.keep();
-        fs::rename(&folder, &place).map_err(ImageError::io(&place))?;
+        fs::rename(incoming, &place).map_err(ImageError::io(&place))?;
         set_readable(&place).map_err(ImageError::io(&place))?;
         sync_folder(&self.folder).map_err(ImageError::io(&self.folder))?;
         self.open(&image.digest)
+    }
+
+    /// Adds the parts that an image in the store lacks and the same image elsewhere has.
+    fn complete(&self, there: &Image, other: &Image) -> Result<Image, ImageError> {
+        let mut absent = there.absent.clone();
+        for part in other.parts().filter(|part| !there.has(part)) {
+            let to = there.path(part);
+            fs::rename(other.path(part), &to).map_err(ImageError::io(&to))?;
+            absent.remove(&part.file);
+        }
+        if absent != there.absent {
+            // The files first: one that is listed as absent is not looked at.
+            sync_folder(&there.folder).map_err(ImageError::io(&there.folder))?;
+            write_absent(&there.folder, &absent)?;
+        }
+        self.open(&there.digest)
     }
 
     /// The image that new machines use; None when none was chosen yet.
@@ -227,19 +281,18 @@ impl Store {
         Image::read(&folder)
     }
 
-    /// Compares sizes only: finds missing and truncated files at once.
+    /// Compares sizes only: finds missing and truncated files at once. Parts that were not fetched
+    /// are not missing.
     pub fn check_sizes(&self, image: &Image) -> Result<(), ImageError> {
         image
-            .index
-            .parts
-            .iter()
+            .parts()
             .try_for_each(|part| check_size(&image.path(part), part))
     }
 
     /// Compares the size and the SHA-256 of every file with the index; about a second a GiB.
     pub fn verify(&self, image: &Image) -> Result<(), ImageError> {
         self.check_sizes(image)?;
-        for part in &image.index.parts {
+        for part in image.parts() {
             let file = image.path(part);
             let (found, _) = Digest::of_file(&file).map_err(ImageError::io(&file))?;
             if found != part.sha256 {
@@ -303,15 +356,52 @@ impl Store {
         let entries = fs::read_dir(&self.folder).map_err(ImageError::io(&self.folder))?;
         for entry in entries.flatten() {
             let incoming = entry.file_name().to_string_lossy().starts_with(INCOMING);
-            let begun = entry.metadata().and_then(|meta| meta.modified());
-            let old =
-                begun.is_ok_and(|begun| now.duration_since(begun).is_ok_and(|age| age > ABANDONED));
-            if incoming && old {
+            let old = || {
+                let changed = last_changed(&entry.path());
+                changed.is_some_and(|at| now.duration_since(at).is_ok_and(|age| age > ABANDONED))
+            };
+            if incoming && old() {
                 remove_all(&entry.path()).map_err(ImageError::io(entry.path()))?;
             }
         }
         Ok(())
     }
+}
+
+/// When a folder or a file directly in it was changed last: a slow download changes its file only.
+fn last_changed(folder: &Path) -> Option<SystemTime> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.metadata());
+    std::iter::once(fs::symlink_metadata(folder))
+        .chain(files)
+        .filter_map(|meta| meta.and_then(|meta| meta.modified()).ok())
+        .max()
+}
+
+/// The parts that an image's folder says it does not have. Only those that a machine can do without
+/// may be missing: a kernel that is listed there is looked for all the same.
+fn read_absent(folder: &Path, index: &ImageIndex) -> Result<BTreeSet<String>, ImageError> {
+    let file = folder.join(ABSENT_FILE);
+    let text = match fs::read_to_string(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        other => other.map_err(ImageError::io(&file))?,
+    };
+    let listed: BTreeSet<&str> = text.lines().collect();
+    let parts = index.parts.iter().filter(|part| part.role.is_optional());
+    Ok(parts
+        .filter(|part| listed.contains(part.file.as_str()))
+        .map(|part| part.file.clone())
+        .collect())
+}
+
+/// Says in an image's folder which parts it does not have.
+pub(crate) fn write_absent(folder: &Path, absent: &BTreeSet<String>) -> Result<(), ImageError> {
+    let file = folder.join(ABSENT_FILE);
+    if absent.is_empty() {
+        return remove_all(&file).map_err(ImageError::io(&file));
+    }
+    let text: String = absent.iter().map(|name| format!("{name}\n")).collect();
+    write_atomic(&file, text.as_bytes()).map_err(ImageError::io(&file))
 }
 
 /// Temporary folders are private; an image holds no secret, and other accounts may run QEMU.
@@ -428,6 +518,38 @@ mod tests {
         assert!(
             matches!(store.open(image.digest()), Err(ImageError::Tampered { file, .. }) if file == index)
         );
+    }
+
+    #[test]
+    fn a_part_that_was_not_fetched_is_neither_damage_nor_there() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path());
+        let image = installed(&store);
+        let layer = image.kubernetes("v1.2.3").unwrap();
+        let absent = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let lacking = absent(&["kubernetes-v1.2.3.erofs", "root.erofs"]);
+        write_absent(image.folder(), &lacking).unwrap();
+        fs::remove_file(&layer).unwrap();
+        let image = store.open(image.digest()).unwrap();
+        store.verify(&image).unwrap();
+        assert_eq!(image.kubernetes("v1.2.3"), None);
+        assert!(image.kubectl("v1.2.3").is_some());
+        // What every machine needs cannot be listed away.
+        fs::remove_file(image.root()).unwrap();
+        assert!(matches!(
+            store.verify(&image),
+            Err(ImageError::Missing { .. })
+        ));
+        write_atomic(&image.root(), b"root").unwrap();
+        // Installing the whole image adds what is not there, and a damaged layer is damage again.
+        let image = installed(&store);
+        assert_eq!(image.kubernetes("v1.2.3").as_ref(), Some(&layer));
+        assert!(!image.folder().join(ABSENT_FILE).exists());
+        fs::remove_file(&layer).unwrap();
+        assert!(matches!(
+            store.verify(&image),
+            Err(ImageError::Missing { .. })
+        ));
     }
 
     #[test]

@@ -64,10 +64,26 @@ impl Terms {
 pub fn gather(settings: &Settings, terms: &Terms) -> Result<Parcel> {
     let parcel = Parcel::new(
         proxy::of(&terms.proxy, &terms.spec, &GUEST_NETWORK)?,
-        trusted::authorities(&settings.home.join("certs"))?,
+        authorities(settings)?,
         files::archive(&settings.home.join("files"))?,
     );
     Ok(parcel.with_host_access(terms.host_access))
+}
+
+/// The authorities of the user's own, as PEM.
+///
+/// # Errors
+/// A certificate that is none.
+pub fn authorities(settings: &Settings) -> Result<Vec<String>> {
+    trusted::authorities(&settings.home.join("certs"))
+}
+
+/// Whether the proxy of the environment is one.
+///
+/// # Errors
+/// It is no URL of one: the variable is named.
+pub fn check_proxy(variables: &ProxyVariables) -> Result<()> {
+    proxy::check(variables)
 }
 
 /// One line about the proxy that a machine uses, if it does.

@@ -21,14 +21,8 @@ pub fn of(
     network: &GuestNetworkAddresses,
 ) -> Result<Option<Proxy>> {
     let url = |name: &str, value: &Option<String>| -> Result<Option<String>> {
-        let Some(value) = value else { return Ok(None) };
-        let url = Url::parse(value).ok_or_else(|| {
-            Error::new(
-                ErrorId::ProxyInvalid,
-                format!("the variable {name} holds no URL of a proxy"),
-            )
-        })?;
-        Ok(Some(url.seen_from_guest(network.gateway).text()))
+        let url = read(name, value)?;
+        Ok(url.map(|url| url.seen_from_guest(network.gateway).text()))
     };
     let (http, https) = (
         url("HTTP_PROXY", &variables.http)?,
@@ -43,6 +37,27 @@ pub fn of(
         https,
         exceptions,
     }))
+}
+
+/// Whether the values are URLs of proxies.
+///
+/// # Errors
+/// As [`of`].
+pub fn check(variables: &ProxyVariables) -> Result<()> {
+    read("HTTP_PROXY", &variables.http)?;
+    read("HTTPS_PROXY", &variables.https)?;
+    Ok(())
+}
+
+fn read<'a>(name: &str, value: &'a Option<String>) -> Result<Option<Url<'a>>> {
+    let Some(value) = value else { return Ok(None) };
+    let url = Url::parse(value).ok_or_else(|| {
+        Error::new(
+            ErrorId::ProxyInvalid,
+            format!("the variable {name} holds no URL of a proxy"),
+        )
+    })?;
+    Ok(Some(url))
 }
 
 /// One line about it, without its password.
