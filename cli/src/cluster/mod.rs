@@ -111,7 +111,7 @@ fn owned_by_us(folder: &Path) -> Result<()> {
 }
 
 #[cfg(not(unix))]
-fn owned_by_us(_folder: &std::path::Path) -> Result<()> {
+fn owned_by_us(_folder: &Path) -> Result<()> {
     Ok(())
 }
 
