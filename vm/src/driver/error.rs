@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::DriverKind;
@@ -215,4 +215,26 @@ pub enum DriverError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Says what could not be done with which file; a full disk has an error of its own.
+pub(crate) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DriverError {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DriverError::NoSpace {
+            detail: format!("{}: {source}", path.display()),
+        },
+        _ => DriverError::Io { what, path, source },
+    }
+}
+
+/// An error with its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

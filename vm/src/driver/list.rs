@@ -109,6 +109,10 @@ impl Driver for AnyDriver {
         dispatch!(self, driver => driver.capabilities())
     }
 
+    fn cannot_clone(&self) -> DriverError {
+        dispatch!(self, driver => driver.cannot_clone())
+    }
+
     async fn probe(
         &self,
         choice: AcceleratorChoice,

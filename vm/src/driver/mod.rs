@@ -3,8 +3,10 @@
 mod error;
 mod kind;
 mod list;
+mod note;
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,8 +16,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::DriverError;
+pub(crate) use error::{chain, failed};
 pub use kind::UnknownDriver;
 pub use list::{AnyDriver, DriverKind};
+pub(crate) use note::Note;
 
 use crate::accelerator::{AcceleratorChoice, Verdict};
 use crate::saved::{Kept, Saved, SavedFiles};
@@ -133,6 +137,16 @@ pub trait Driver {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// Why no machine begins as a copy of a running one, where [`Capabilities::can_clone`] says so:
+    /// [`freeze`](Self::freeze), [`capture`](Self::capture) and [`learn`](Self::learn) are as they are
+    /// here then.
+    fn cannot_clone(&self) -> DriverError {
+        DriverError::Unable {
+            kind: self.kind(),
+            reason: "it cannot begin a machine as a copy of a running one".to_owned(),
+        }
+    }
+
     /// Finds out whether a guest can be run on this host, and how. Changes nothing.
     fn probe(
         &self,
@@ -170,7 +184,10 @@ pub trait Driver {
         &self,
         dir: &MachineDir,
         files: &TemplateFiles,
-    ) -> impl Future<Output = Result<(), DriverError>> + Send;
+    ) -> impl Future<Output = Result<(), DriverError>> + Send {
+        let _ = (dir, files);
+        ready(Err(self.cannot_clone()))
+    }
 
     /// Stops the processors of a machine and writes all that it goes on from later. The machine is
     /// paused then, and may go on. Where the host's kernel protects a process's memory, this has to be
@@ -189,12 +206,17 @@ pub trait Driver {
         spec: &MachineSpec,
         files: &SavedFiles,
         disks: &Disks,
-    ) -> impl Future<Output = Result<Captured, DriverError>> + Send;
+    ) -> impl Future<Output = Result<Captured, DriverError>> + Send {
+        let _ = (dir, spec, files, disks);
+        ready(Err(self.cannot_clone()))
+    }
 
     /// Keeps for later starts what this one, which just began with a template, has touched of it.
     /// Called by the process that launched the machine; what cannot be found out is left out. Blocks
     /// for a moment.
-    fn learn(&self, dir: &MachineDir, process: &RunningProcess, files: &TemplateFiles);
+    fn learn(&self, dir: &MachineDir, process: &RunningProcess, files: &TemplateFiles) {
+        let _ = (dir, process, files);
+    }
 
     /// Makes the disk of a machine that runs as large as the specification says; the guest is told. A
     /// launch does that too.

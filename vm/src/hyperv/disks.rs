@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 use super::calls::{Hyperv, text};
 use super::note::Note;
-use super::{failed, unable};
-use crate::driver::DriverError;
+use super::unable;
+use crate::driver::{DriverError, failed};
 use crate::size::Size;
 use crate::spec::{Disk, DiskFormat, DiskRole, MachineSpec};
 use crate::store::{MachineDir, atomic};

@@ -11,8 +11,8 @@
 use super::calls::{Definition, Hyperv, Start};
 use super::note::Note;
 use super::state::VmState;
-use super::{KIND, console, disks, failed, probe, unable};
-use crate::driver::{DriverError, Origin};
+use super::{KIND, console, disks, probe, unable};
+use crate::driver::{DriverError, Note as _, Origin, failed};
 use crate::log_file;
 use crate::saved::{Kept, Saved, Saves};
 use crate::size::Size;

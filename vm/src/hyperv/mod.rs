@@ -41,23 +41,21 @@ mod session;
 mod state;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::accelerator::AcceleratorChoice;
 use crate::driver::{
-    Capabilities, Captured, Driver, DriverError, DriverFacts, DriverKind, Exposed, GuestAddress,
-    GuestPort, Origin, RunningProcess,
+    Capabilities, Driver, DriverError, DriverFacts, DriverKind, Exposed, GuestAddress, GuestPort,
+    Note as _, Origin, RunningProcess, chain,
 };
 use crate::program::{Programs, is_executable};
 use crate::saved::{Kept, SavedFiles};
 use crate::spec::{Architecture, DiskFormat, MachineSpec};
 use crate::state::MachineState;
-use crate::store::{Disks, MachineDir};
-use crate::template::TemplateFiles;
+use crate::store::MachineDir;
 use calls::{Hyperv, Start};
 use note::Note;
 use session::Shell;
@@ -215,8 +213,8 @@ impl Driver for HypervDriver {
         Ok(facts.into_iter().collect())
     }
 
-    async fn freeze(&self, _dir: &MachineDir, _files: &TemplateFiles) -> Result<(), DriverError> {
-        Err(cannot_clone())
+    fn cannot_clone(&self) -> DriverError {
+        cannot_clone()
     }
 
     async fn save(&self, dir: &MachineDir, _files: &SavedFiles) -> Result<Kept, DriverError> {
@@ -229,20 +227,6 @@ impl Driver for HypervDriver {
                 detail: format!("it is {} now", facts.state),
             }),
         }
-    }
-
-    async fn capture(
-        &self,
-        _dir: &MachineDir,
-        _spec: &MachineSpec,
-        _files: &SavedFiles,
-        _disks: &Disks,
-    ) -> Result<Captured, DriverError> {
-        Err(cannot_clone())
-    }
-
-    fn learn(&self, _dir: &MachineDir, _process: &RunningProcess, _files: &TemplateFiles) {
-        // There are no templates.
     }
 
     async fn grow(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
@@ -381,26 +365,4 @@ fn cannot_clone() -> DriverError {
         "Hyper-V copies a running machine only as a whole, its disk and its network address included"
             .to_owned(),
     )
-}
-
-/// Says what could not be done with which file; a full disk has an error of its own.
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DriverError + use<> {
-    let path = path.to_owned();
-    move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DriverError::NoSpace {
-            detail: format!("{}: {source}", path.display()),
-        },
-        _ => DriverError::Io { what, path, source },
-    }
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

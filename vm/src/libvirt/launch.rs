@@ -21,10 +21,10 @@ use super::session::Session;
 use super::{
     CONNECT_LIMIT, EXAMINE_LIMIT, KILL_LIMIT, LIMIT, SAVE_LIMIT, network, observe, unable, uri,
 };
-use crate::driver::{DriverError, Origin};
+use crate::driver::{DriverError, Note as _, Origin, failed};
 use crate::log_file;
 use crate::program::Programs;
-use crate::qemu::shared::{check_files, failed};
+use crate::qemu::shared::check_files;
 use crate::saved::{Kept, Saved, Saves};
 use crate::size::Size;
 use crate::spec::{Disk, DiskFormat, DiskRole, MachineSpec};

@@ -1,18 +1,11 @@
 //! What finds a machine in libvirt again: `libvirt.json` in the machine's folder. It is there from before
 //! libvirt knows the machine until after it has forgotten it.
 
-use std::io;
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::driver::DriverError;
-use crate::qemu::shared::failed;
-use crate::store::{MachineDir, atomic};
-
-/// The version of the file that this program writes and reads.
-const FORMAT: u32 = 1;
+use crate::driver::Note;
+use crate::store::cache::Formatted;
 
 /// Where a machine is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,56 +18,35 @@ pub(super) struct Link {
     pub(super) id: Uuid,
 }
 
+impl Formatted for Link {
+    const FORMAT: u32 = 1;
+
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+impl Note for Link {
+    const FILE: &'static str = "libvirt.json";
+}
+
 impl Link {
     /// A link to a machine.
     pub(super) fn new(uri: String, id: Uuid) -> Self {
         Self {
-            format: FORMAT,
+            format: Self::FORMAT,
             uri,
             id,
         }
     }
-
-    /// The machine's link; `None` for one that was never launched here.
-    pub(super) fn read(dir: &MachineDir) -> Result<Option<Self>, DriverError> {
-        let path = path(dir);
-        let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(failed("read", &path))?,
-        };
-        let link: Self =
-            serde_json::from_slice(&bytes).map_err(|error| failed("read", &path)(error.into()))?;
-        if link.format == FORMAT {
-            return Ok(Some(link));
-        }
-        let other = io::Error::other(format!("it has format {}", link.format));
-        Err(failed("read", &path)(other))
-    }
-
-    /// Writes it into the machine's folder.
-    pub(super) fn write(&self, dir: &MachineDir) -> Result<(), DriverError> {
-        let path = path(dir);
-        let bytes = serde_json::to_vec_pretty(self).map_err(io::Error::from);
-        bytes
-            .and_then(|bytes| atomic::write(&path, &bytes))
-            .map_err(failed("write", &path))
-    }
-
-    /// Removes it; one that is not there is no error.
-    pub(super) fn remove(dir: &MachineDir) -> Result<(), DriverError> {
-        let path = path(dir);
-        atomic::remove(&path).map_err(failed("remove", &path))
-    }
-}
-
-fn path(dir: &MachineDir) -> PathBuf {
-    dir.path().join("libvirt.json")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::DriverError;
     use crate::name::MachineName;
+    use crate::store::MachineDir;
 
     #[test]
     fn it_is_kept_until_it_is_removed_and_not_taken_for_another_format() {

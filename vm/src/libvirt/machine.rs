@@ -14,7 +14,7 @@ use super::failure::{is_absent, refused};
 use super::link::Link;
 use super::session::Session;
 use super::{LIMIT, unable};
-use crate::driver::DriverError;
+use crate::driver::{DriverError, Note as _};
 use crate::program::Programs;
 use crate::store::MachineDir;
 

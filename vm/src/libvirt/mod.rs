@@ -38,16 +38,15 @@ use std::time::Duration;
 
 use crate::accelerator::AcceleratorChoice;
 use crate::driver::{
-    Capabilities, Captured, Driver, DriverError, DriverFacts, DriverKind, Exposed, GuestAddress,
-    GuestPort, Origin, RunningProcess,
+    Capabilities, Driver, DriverError, DriverFacts, DriverKind, Exposed, GuestAddress, GuestPort,
+    Note as _, Origin, RunningProcess,
 };
 use crate::program::Programs;
 use crate::qemu::shared::{create_disks, qemu_img};
 use crate::saved::{Kept, SavedFiles};
 use crate::spec::{Architecture, DiskFormat, MachineSpec};
 use crate::state::MachineState;
-use crate::store::{Disks, MachineDir};
-use crate::template::TemplateFiles;
+use crate::store::MachineDir;
 use crate::user_network;
 use host::Host;
 use link::Link;
@@ -159,8 +158,8 @@ impl Driver for LibvirtDriver {
         fingerprint::fingerprint(&host, verdict.accelerator, spec)
     }
 
-    async fn freeze(&self, _dir: &MachineDir, _files: &TemplateFiles) -> Result<(), DriverError> {
-        Err(cannot_clone())
+    fn cannot_clone(&self) -> DriverError {
+        cannot_clone()
     }
 
     async fn save(&self, dir: &MachineDir, _files: &SavedFiles) -> Result<Kept, DriverError> {
@@ -173,18 +172,6 @@ impl Driver for LibvirtDriver {
             .map_err(failure::full)?;
         Ok(Kept::Held)
     }
-
-    async fn capture(
-        &self,
-        _dir: &MachineDir,
-        _spec: &MachineSpec,
-        _files: &SavedFiles,
-        _disks: &Disks,
-    ) -> Result<Captured, DriverError> {
-        Err(cannot_clone())
-    }
-
-    fn learn(&self, _dir: &MachineDir, _process: &RunningProcess, _files: &TemplateFiles) {}
 
     async fn grow(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
         launch::grow(&self.running(dir).await?, spec).await

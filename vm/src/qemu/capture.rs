@@ -17,9 +17,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::save::failed;
 use super::{connect, disks, save};
-use crate::driver::{Captured, DriverError};
+use crate::driver::{Captured, DriverError, failed};
 use crate::program::Programs;
 use crate::qmp::{
     BlockStream, BlockdevAdd, BlockdevSnapshot, Medium, QmpClient, QueryBlock, QueryBlockJobs,

@@ -5,9 +5,8 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use super::save::failed;
 use super::{capture, connect, probe};
-use crate::driver::DriverError;
+use crate::driver::{DriverError, failed};
 use crate::log_file;
 use crate::program::{self, ProgramError, Programs};
 use crate::qmp::BlockResize;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::save::{failed, private_file};
-use crate::driver::DriverError;
+use super::save::private_file;
+use crate::driver::{DriverError, failed};
 use crate::qmp::{
     Migrate, MigrateSetCapabilities, MigrateSetParameters, QmpClient, QueryMigrate,
     migration_capability,

@@ -56,7 +56,6 @@ pub(crate) mod shared {
     pub(crate) use super::fingerprint::{processor, read, stamp};
     pub(crate) use super::launch::check_files;
     pub(crate) use super::probe::{install, qemu_img};
-    pub(crate) use super::save::failed;
 }
 
 /// How long a monitor may take to greet. It waits while another client is connected.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{GREETING_LIMIT, QemuProcess, claim, connect, find, is_silent};
-use crate::driver::DriverError;
+use crate::driver::{DriverError, chain};
 use crate::qmp::{IoStatus, QmpClient, QmpError, QueryBlock, QueryStatus};
 use crate::state::MachineState;
 use crate::store::MachineDir;
@@ -96,17 +96,6 @@ fn without_monitor(process: &QemuProcess, error: &DriverError) -> String {
             chain(error)
         ),
     }
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// A broken machine.

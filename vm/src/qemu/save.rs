@@ -17,7 +17,7 @@ use std::io;
 use std::path::Path;
 
 use super::{capture, connect, migration};
-use crate::driver::DriverError;
+use crate::driver::{DriverError, failed};
 use crate::qmp::QmpClient;
 use crate::saved::{Kept, SavedFiles};
 use crate::store::MachineDir;
@@ -188,15 +188,4 @@ pub(super) fn private_file(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
-}
-
-/// Says what could not be done with which file; a full disk has an error of its own.
-pub(crate) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DriverError {
-    let path = path.to_owned();
-    move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DriverError::NoSpace {
-            detail: format!("{}: {source}", path.display()),
-        },
-        _ => DriverError::Io { what, path, source },
-    }
 }

@@ -5,12 +5,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::failed;
 use super::failure::Failure;
 use super::manage::{CHANGE, Manage, words};
 use super::unable;
 use super::vdi::Head;
-use crate::driver::DriverError;
+use crate::driver::{DriverError, failed};
 use crate::size::Size;
 use crate::spec::{Disk, DiskFormat, DiskRole, MachineSpec};
 use crate::store::{MachineDir, atomic};

@@ -19,7 +19,7 @@ use super::manage::{CHANGE, Manage, QUESTION, words};
 use super::note::Note;
 use super::vdi::Head;
 use super::{cannot_clone, disks, network, observe, probe, register};
-use crate::driver::{DriverError, Origin};
+use crate::driver::{DriverError, Note as _, Origin};
 use crate::log_file;
 use crate::program::Programs;
 use crate::saved::{Saved, Saves};

@@ -36,22 +36,19 @@ mod register;
 mod vdi;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::accelerator::AcceleratorChoice;
 use crate::driver::{
-    Capabilities, Captured, Driver, DriverError, DriverFacts, DriverKind, Exposed, GuestAddress,
-    GuestPort, Origin, RunningProcess,
+    Capabilities, Driver, DriverError, DriverFacts, DriverKind, Exposed, GuestAddress, GuestPort,
+    Note as _, Origin, RunningProcess,
 };
 use crate::program::Programs;
 use crate::saved::{Kept, SavedFiles};
 use crate::spec::{Architecture, DiskFormat, MachineSpec};
 use crate::state::MachineState;
-use crate::store::{Disks, MachineDir};
-use crate::template::TemplateFiles;
+use crate::store::MachineDir;
 use failure::Failure;
 use info::{Info, VmState};
 use manage::{CHANGE, Manage, QUESTION, words};
@@ -200,8 +197,8 @@ impl Driver for VirtualboxDriver {
         Ok(facts.into())
     }
 
-    async fn freeze(&self, _dir: &MachineDir, _files: &TemplateFiles) -> Result<(), DriverError> {
-        Err(cannot_clone())
+    fn cannot_clone(&self) -> DriverError {
+        cannot_clone()
     }
 
     /// The machine is off then. [`resume`](Driver::resume) lets it go on.
@@ -211,18 +208,6 @@ impl Driver for VirtualboxDriver {
         observe::wait_off(&found.manage, &found.note.id(), KILL_LIMIT).await?;
         Ok(Kept::Held)
     }
-
-    async fn capture(
-        &self,
-        _dir: &MachineDir,
-        _spec: &MachineSpec,
-        _files: &SavedFiles,
-        _disks: &Disks,
-    ) -> Result<Captured, DriverError> {
-        Err(cannot_clone())
-    }
-
-    fn learn(&self, _dir: &MachineDir, _process: &RunningProcess, _files: &TemplateFiles) {}
 
     /// While the machine runs, only that nothing has to be done is no error.
     async fn grow(&self, dir: &MachineDir, spec: &MachineSpec) -> Result<(), DriverError> {
@@ -341,15 +326,4 @@ fn cannot_clone() -> DriverError {
         "VirtualBox keeps account of a clone's disks by itself, and a template's belong to the store"
             .to_owned(),
     )
-}
-
-/// Says what could not be done with which file; a full disk has an error of its own.
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DriverError {
-    let path = path.to_owned();
-    move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DriverError::NoSpace {
-            detail: format!("{}: {source}", path.display()),
-        },
-        _ => DriverError::Io { what, path, source },
-    }
 }

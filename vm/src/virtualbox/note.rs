@@ -1,20 +1,16 @@
 //! What finds a machine again by its folder: `virtualbox.json`, written before VirtualBox hears of it.
 
-use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::failed;
-use crate::driver::DriverError;
+use crate::driver::{self, DriverError, Note as _};
 use crate::spec::MachineSpec;
-use crate::store::{MachineDir, atomic};
+use crate::store::MachineDir;
+use crate::store::cache::Formatted;
 
-/// The version of the file that this program writes and reads.
-const FORMAT: u32 = 1;
-const FILE: &str = "virtualbox.json";
 /// What VirtualBox's own network cards begin with; a guest may know them by it.
 const VENDOR: [u8; 3] = [0x08, 0x00, 0x27];
 
@@ -31,50 +27,35 @@ pub(super) struct Note {
     pub(super) mac: String,
 }
 
+impl Formatted for Note {
+    const FORMAT: u32 = 1;
+
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+impl driver::Note for Note {
+    const FILE: &'static str = "virtualbox.json";
+}
+
 impl Note {
     /// The note of a machine.
     pub(super) fn of(spec: &MachineSpec) -> Self {
         Self {
-            format: FORMAT,
+            format: Self::FORMAT,
             id: spec.id,
             name: format!("coracle-{}", spec.name),
             mac: mac(spec.id),
         }
     }
 
-    /// The note in a machine's folder; `None` where VirtualBox was never told of it.
-    pub(super) fn read(dir: &MachineDir) -> Result<Option<Self>, DriverError> {
-        let path = path(dir);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("read", &path)(error)),
-        };
-        let note: Self = serde_json::from_slice(&bytes)
-            .map_err(|error| failed("read", &path)(io::Error::from(error)))?;
-        if note.format == FORMAT {
-            return Ok(Some(note));
-        }
-        let format = format!("it has format {}", note.format);
-        Err(failed("read", &path)(io::Error::other(format)))
-    }
-
     /// Writes it, where it is not there as it is.
-    pub(super) fn write(&self, dir: &MachineDir) -> Result<(), DriverError> {
+    pub(super) fn keep(&self, dir: &MachineDir) -> Result<(), DriverError> {
         if Self::read(dir).is_ok_and(|there| there.as_ref() == Some(self)) {
             return Ok(());
         }
-        let path = path(dir);
-        let bytes = serde_json::to_vec_pretty(self).map_err(io::Error::from);
-        bytes
-            .and_then(|bytes| atomic::write(&path, &bytes))
-            .map_err(failed("write", &path))
-    }
-
-    /// Removes it.
-    pub(super) fn remove(dir: &MachineDir) -> Result<(), DriverError> {
-        let path = path(dir);
-        atomic::remove(&path).map_err(failed("remove", &path))
+        self.write(dir)
     }
 
     /// The identifier as VirtualBox writes it.
@@ -87,10 +68,6 @@ impl Note {
         let folder = dir.path().join(&self.name);
         folder.join(format!("{}.vbox", self.name))
     }
-}
-
-fn path(dir: &MachineDir) -> PathBuf {
-    dir.path().join(FILE)
 }
 
 /// The same for life, so that a machine that is made anew has the card that its disk knows.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::info::{self, Info, VmState};
 use super::manage::{Manage, QUESTION};
 use super::note::Note;
-use crate::driver::DriverError;
+use crate::driver::{DriverError, Note as _, chain};
 use crate::log_file;
 use crate::program::Programs;
 use crate::state::MachineState;
@@ -104,17 +104,6 @@ pub(super) async fn wait_off(
             false => LONGEST_PAUSE,
         });
     }
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// A broken machine.

@@ -10,12 +10,11 @@
 use std::path::{Path, PathBuf};
 
 use super::configure;
-use super::failed;
 use super::info::{self, Info};
 use super::manage::{CHANGE, Manage, QUESTION, words};
 use super::note::Note;
 use super::unable;
-use crate::driver::DriverError;
+use crate::driver::{DriverError, failed};
 use crate::store::{MachineDir, atomic};
 
 /// What the file of a machine's settings ends with.
@@ -32,7 +31,7 @@ pub(super) async fn registered(
 ) -> Result<Info, DriverError> {
     match there {
         Some(info) if info.is_accessible => {
-            note.write(dir)?;
+            note.keep(dir)?;
             Ok(info)
         }
         Some(_) => {
@@ -63,7 +62,7 @@ async fn register_again(
     let Some(settings) = left_settings(dir, &note.id()) else {
         return Ok(None);
     };
-    note.write(dir)?;
+    note.keep(dir)?;
     let mut all = words(["registervm"]);
     all.push(settings.as_os_str().to_owned());
     let refused = match manage.run(&all, CHANGE).await {
@@ -110,7 +109,7 @@ fn has_snapshots(settings: &Path) -> bool {
 /// found again.
 async fn make(manage: &Manage, dir: &MachineDir, note: &Note) -> Result<Info, DriverError> {
     refuse_namesake(manage, note).await?;
-    note.write(dir)?;
+    note.keep(dir)?;
     // What is left of the settings of a machine that had another identifier.
     let settings = note.settings(dir);
     if settings.exists() && !has_snapshots(&settings) {
