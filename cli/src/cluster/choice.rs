@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
 use coracle_vm::spec::Architecture;
 use coracle_vm::{
-    AcceleratorChoice, AnyDriver, Driver as _, DriverError, DriverFacts, DriverKind, GuestAddress,
+    AcceleratorChoice, AnyDriver, Capabilities, Driver as _, DriverError, DriverFacts, DriverKind,
+    GuestAddress,
 };
 
 /// A driver that works here.
@@ -16,7 +17,7 @@ use coracle_vm::{
 pub struct Working {
     /// What it found out about its hypervisor.
     pub facts: DriverFacts,
-    rank: Rank,
+    capabilities: Capabilities,
 }
 
 /// How good a driver is here.
@@ -33,6 +34,23 @@ const BEST: Rank = Rank {
     can_clone: true,
     can_hibernate: true,
 };
+
+impl Working {
+    fn rank(&self) -> Rank {
+        Rank {
+            is_hardware: self.facts.verdict.accelerator.is_hardware(),
+            can_clone: self.capabilities.can_clone,
+            can_hibernate: self.capabilities.can_hibernate,
+        }
+    }
+
+    /// Whether its machines can start with the image that there is. Who asks for it by name hears what is
+    /// missing.
+    fn can_start(&self, settings: &Settings) -> bool {
+        let has_iso = || image::current(settings).is_ok_and(|image| image.iso().is_some());
+        self.capabilities.boots_kernel || has_iso()
+    }
+}
 
 /// What was found out about each driver, in the order of the list.
 pub async fn all(settings: &Settings) -> Vec<(DriverKind, Result<Working, DriverError>)> {
@@ -51,39 +69,38 @@ pub async fn all(settings: &Settings) -> Vec<(DriverKind, Result<Working, Driver
 pub async fn choose(settings: &Settings, asked: Option<DriverKind>) -> Result<DriverFacts> {
     if let Some(kind) = asked {
         let facts = probe(settings, kind).await?.facts;
-        check(&AnyDriver::new(kind, settings.programs())?)?;
+        check(settings, kind)?;
         return Ok(facts);
     }
     let mut found = Vec::new();
     for &kind in DriverKind::ALL {
-        if !can_be_chosen(settings, kind) {
+        if check(settings, kind).is_err() {
             continue;
         }
-        found.push(probe(settings, kind).await);
+        let probed = probe(settings, kind).await;
+        if probed
+            .as_ref()
+            .is_ok_and(|working| !working.can_start(settings))
+        {
+            continue;
+        }
+        let is_best = probed.as_ref().is_ok_and(|working| working.rank() == BEST);
+        found.push(probed);
         // Looking at the others takes time.
-        if let Some(Ok(Working { rank: BEST, .. })) = found.last() {
+        if is_best {
             break;
         }
     }
     best(found)
 }
 
-/// Whether machines of a driver can start with the image that there is. Who asks for one by name hears
-/// what is missing.
-fn can_be_chosen(settings: &Settings, kind: DriverKind) -> bool {
-    let Ok(driver) = AnyDriver::new(kind, settings.programs()) else {
-        return false;
-    };
-    let has_iso = || image::current(settings).is_ok_and(|image| image.iso().is_some());
-    check(&driver).is_ok() && (driver.capabilities().boots_kernel || has_iso())
-}
-
 /// The machine inside has a fixed address, which it keeps only in a network of its own.
-fn check(driver: &AnyDriver) -> Result<(), DriverError> {
+fn check(settings: &Settings, kind: DriverKind) -> Result<(), DriverError> {
+    let driver = AnyDriver::new(kind, settings.programs())?;
     match driver.capabilities().guest_address {
         GuestAddress::Forwarded => Ok(()),
         GuestAddress::Direct => Err(DriverError::Unable {
-            kind: driver.kind(),
+            kind,
             reason: "its network gives machines their addresses, and this version's ask for none"
                 .to_owned(),
         }),
@@ -94,7 +111,7 @@ fn check(driver: &AnyDriver) -> Result<(), DriverError> {
 fn best(found: Vec<Result<Working, DriverError>>) -> Result<DriverFacts> {
     let best = found.into_iter().reduce(|best, next| match (&best, &next) {
         (Err(_), Ok(_)) => next,
-        (Ok(before), Ok(after)) if before.rank < after.rank => next,
+        (Ok(before), Ok(after)) if before.rank() < after.rank() => next,
         _ => best,
     });
     match best {
@@ -108,23 +125,23 @@ async fn probe(settings: &Settings, kind: DriverKind) -> Result<Working, DriverE
     let facts = driver
         .probe(AcceleratorChoice::Auto, Architecture::of_host())
         .await?;
-    let capabilities = driver.capabilities();
     Ok(Working {
-        rank: Rank {
-            is_hardware: facts.verdict.accelerator.is_hardware(),
-            can_clone: capabilities.can_clone,
-            can_hibernate: capabilities.can_hibernate,
-        },
         facts,
+        capabilities: driver.capabilities(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_vm::program::Programs;
     use coracle_vm::{Accelerator, Verdict};
 
     fn working(version: &str, accelerator: Accelerator, can_clone: bool) -> Working {
+        let driver = AnyDriver::new(DriverKind::ALL[0], Programs::default()).unwrap();
+        let mut capabilities = driver.capabilities();
+        capabilities.can_clone = can_clone;
+        capabilities.can_hibernate = true;
         Working {
             facts: DriverFacts {
                 kind: DriverKind::ALL[0],
@@ -135,11 +152,7 @@ mod tests {
                     reason: "so it is".into(),
                 },
             },
-            rank: Rank {
-                is_hardware: accelerator.is_hardware(),
-                can_clone,
-                can_hibernate: true,
-            },
+            capabilities,
         }
     }
 
