@@ -1,6 +1,6 @@
 //! Small servers of the host that remember what they were asked.
 
-use coracle_tests::Authority;
+use coracle_tests::{Authority, read_head};
 use rustls::{ServerConfig, ServerConnection, Stream};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -74,15 +74,8 @@ fn served_securely(
 }
 
 fn served(mut stream: impl Read + Write, answer: &str) -> std::io::Result<String> {
-    let mut head = Vec::new();
-    let mut buffer = [0; 4096];
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        match stream.read(&mut buffer)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            length => head.extend_from_slice(&buffer[..length]),
-        }
-    }
+    let head = read_head(&mut stream)?;
     stream.write_all(answer.as_bytes())?;
     stream.flush()?;
-    Ok(String::from_utf8_lossy(&head).into_owned())
+    Ok(head)
 }

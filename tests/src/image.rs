@@ -25,7 +25,7 @@ pub fn layered_image(home: &Path, root: usize) -> PathBuf {
     let mut files = small_files();
     for (_, file, _, bytes) in &mut files {
         if file == "root.erofs" {
-            *bytes = noise(root);
+            *bytes = noise(1, root);
         }
     }
     let other = "not bootable: another layer\n".repeat(100);
@@ -96,9 +96,10 @@ fn put(home: &Path, files: &[File]) -> PathBuf {
     folder
 }
 
-/// The same bytes each time, without a pattern (xorshift).
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 1_u64;
+/// The same bytes each time for an odd `seed`, without a pattern, so that no compressor makes them smaller
+/// (xorshift).
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed | 1;
     let next = || {
         state ^= state << 13;
         state ^= state >> 7;

@@ -217,7 +217,7 @@ impl Answer {
 
 impl Shared {
     fn serve(&self, mut stream: impl Read + Write) -> std::io::Result<()> {
-        let head = head(&mut stream)?;
+        let head = read_head(&mut stream)?;
         let request = asked(&head);
         let answer = self.answer(&request);
         let number = {
@@ -330,7 +330,8 @@ impl Shared {
     }
 }
 
-fn head(stream: &mut impl Read) -> std::io::Result<String> {
+/// The head of an HTTP request, with the empty line at its end.
+pub fn read_head(stream: &mut impl Read) -> std::io::Result<String> {
     let mut head = Vec::new();
     let mut buffer = [0; 4096];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {

@@ -8,6 +8,13 @@ use std::time::Instant;
 /// More than half of the root file system.
 const MOST_OF_IT: usize = NOISE / 3 * 2;
 
+/// The server breaks off when it has sent most of a file, and from then on before it has sent anything.
+fn break_off(setting: &Setting, served: &str) {
+    let mirror = &setting.mirror;
+    mirror.fault(served, Fault::BreakOff(MOST_OF_IT), 1);
+    mirror.fault(served, Fault::BreakOff(0), usize::MAX);
+}
+
 #[test]
 fn what_breaks_off_is_gone_on_with_where_it_broke_off() {
     for plain in [false, true] {
@@ -42,12 +49,7 @@ fn what_breaks_off_is_gone_on_with_where_it_broke_off() {
 fn a_later_download_goes_on_from_what_an_earlier_one_received() {
     let setting = Setting::new();
     let served = setting.served("root.erofs");
-    setting
-        .mirror
-        .fault(&served, Fault::BreakOff(MOST_OF_IT), 1);
-    setting
-        .mirror
-        .fault(&served, Fault::BreakOff(0), usize::MAX);
+    break_off(&setting, &served);
     is_kind(setting.fetch(), FailureKind::Unreachable);
     setting.nothing_is_there();
     let first = setting.mirror.sent();
@@ -173,12 +175,7 @@ fn a_server_that_ignores_ranges_sends_it_all_again() {
 fn a_file_that_changed_meanwhile_is_begun_anew() {
     let setting = Setting::new();
     let served = setting.served("root.erofs");
-    setting
-        .mirror
-        .fault(&served, Fault::BreakOff(MOST_OF_IT), 1);
-    setting
-        .mirror
-        .fault(&served, Fault::BreakOff(0), usize::MAX);
+    break_off(&setting, &served);
     is_kind(setting.fetch(), FailureKind::Unreachable);
     setting.mirror.heal();
     setting.mirror.forget();
@@ -211,12 +208,7 @@ fn a_server_without_entity_tags_or_with_weak_ones_does_too() {
 fn what_was_kept_is_not_mixed_with_what_another_server_compressed() {
     let setting = Setting::new();
     let served = setting.served("root.erofs");
-    setting
-        .mirror
-        .fault(&served, Fault::BreakOff(MOST_OF_IT), 1);
-    setting
-        .mirror
-        .fault(&served, Fault::BreakOff(0), usize::MAX);
+    break_off(&setting, &served);
     let other = coracle_tests::Mirror::of(setting.path("exported"));
     let urls = [setting.mirror.url(), other.url()];
     setting.is_there(&setting.fetch_from(&urls).unwrap());
@@ -228,12 +220,7 @@ fn what_was_kept_is_not_mixed_with_what_another_server_compressed() {
 fn what_was_kept_of_a_plain_file_is_gone_on_with_anywhere() {
     let setting = Setting::new();
     setting.unpack();
-    setting
-        .mirror
-        .fault("root.erofs", Fault::BreakOff(MOST_OF_IT), 1);
-    setting
-        .mirror
-        .fault("root.erofs", Fault::BreakOff(0), usize::MAX);
+    break_off(&setting, "root.erofs");
     let other = coracle_tests::Mirror::of(setting.path("exported"));
     let urls = [setting.mirror.url(), other.url()];
     setting.is_there(&setting.fetch_from(&urls).unwrap());

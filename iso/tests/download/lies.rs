@@ -1,8 +1,8 @@
 //! Servers that have something else than they say, or than was asked for.
 
-use crate::setting::{Heard, NOISE, Setting, built, is_kind, noise};
+use crate::setting::{Heard, NOISE, Setting, built, is_kind};
 use coracle_iso::images::download::{Downloader, FailureKind};
-use coracle_tests::{Fault, Mirror};
+use coracle_tests::{Fault, Mirror, noise};
 
 #[test]
 fn wrong_bytes_are_thrown_away_and_the_next_mirror_is_asked() {

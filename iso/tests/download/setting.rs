@@ -7,7 +7,7 @@ use coracle_iso::images::{
     ExportObserver, FORMAT, INDEX_FILE, Image, ImageIndex, Part, Role, Store, export,
 };
 use coracle_iso::{Arch, Digest, DownloadObserver, DownloadProgress, HostPlatform};
-use coracle_tests::{Mirror, write};
+use coracle_tests::{Mirror, noise, write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -31,18 +31,6 @@ pub(crate) fn patience() -> Patience {
         longest_pause: Duration::from_millis(50),
         lock: Duration::from_secs(30),
     }
-}
-
-/// Bytes that no compressor makes smaller.
-pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    std::iter::repeat_with(next).take(length).collect()
 }
 
 /// The files of the image and what they are for.
