@@ -12,27 +12,7 @@ use std::time::{Duration, Instant};
 use coracle_vm::program::Programs;
 use coracle_vm::spec::DiskFormat;
 use coracle_vm::{Driver, MachineState};
-use machine::{LIMIT, TestMachine, programs};
-
-/// A boot sector that writes itself to every eighth sector of its disk until it is stopped:
-/// BIOS service 13h, function 43h (extended write), as the Enhanced Disk Drive specification has it.
-#[rustfmt::skip]
-const WRITER: [u8; 42] = [
-    0xfa,                         // cli
-    0x31, 0xc0,                   // xor ax, ax
-    0x8e, 0xd8,                   // mov ds, ax
-    0x8e, 0xd0,                   // mov ss, ax
-    0xbc, 0x00, 0x7c,             // mov sp, 0x7c00
-    0xfb,                         // sti
-    0xbe, 0x1a, 0x7c,             // again: mov si, packet
-    0xb8, 0x00, 0x43,             // mov ax, 0x4300
-    0xcd, 0x13,                   // int 0x13
-    0x83, 0x06, 0x22, 0x7c, 0x08, // add word [packet + 8], 8
-    0xeb, 0xf1,                   // jmp again
-    0x10, 0x00, 0x08, 0x00,       // packet: its size, 8 sectors
-    0x00, 0x7c, 0x00, 0x00,       // from 0000:7c00
-    0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // to sector 8
-];
+use machine::{LIMIT, TestMachine, WRITER, programs};
 
 /// What stands in front of QEMU: a file system of 256 MiB, seen by it alone, over the folder of the
 /// test's disk. A file in it takes nearly all of the space, to be removed later: the guest then needs a while to

@@ -27,7 +27,7 @@ use coracle_vm::{
     DriverKind, GuestPort, Kept, MachineState, Origin, Saved, Saves, Size,
 };
 use libvirtd::Daemon;
-use machine::{LIMIT, TestMachine, signal};
+use machine::{LIMIT, TestMachine, WRITER, signal};
 use rustix::process::Signal;
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -75,25 +75,6 @@ const PANIC: [u8; 9] = [
     0xee,             // out dx, al
     0xf4,             // hlt
     0xeb, 0xfd,       // jmp: hlt
-];
-
-/// Writes itself to every eighth sector of its disk until it is stopped (tests/disk_full.rs has it too).
-#[rustfmt::skip]
-const WRITER: [u8; 42] = [
-    0xfa,                         // cli
-    0x31, 0xc0,                   // xor ax, ax
-    0x8e, 0xd8,                   // mov ds, ax
-    0x8e, 0xd0,                   // mov ss, ax
-    0xbc, 0x00, 0x7c,             // mov sp, 0x7c00
-    0xfb,                         // sti
-    0xbe, 0x1a, 0x7c,             // again: mov si, packet
-    0xb8, 0x00, 0x43,             // mov ax, 0x4300
-    0xcd, 0x13,                   // int 0x13
-    0x83, 0x06, 0x22, 0x7c, 0x08, // add word [packet + 8], 8
-    0xeb, 0xf1,                   // jmp again
-    0x10, 0x00, 0x08, 0x00,       // packet: its size, 8 sectors
-    0x00, 0x7c, 0x00, 0x00,       // from 0000:7c00
-    0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // to sector 8
 ];
 
 /// A machine of a daemon's.
@@ -266,33 +247,7 @@ async fn a_machine_lives_through_its_states() {
         assert_eq!(owner, rustix::process::geteuid().as_raw(), "{disk:?}");
     }
 
-    let again = guest.start().await.unwrap_err();
-    assert!(
-        matches!(
-            again,
-            DriverError::AlreadyRunning {
-                state: MachineState::Running
-            }
-        ),
-        "{again}"
-    );
-
-    for _ in 0..2 {
-        driver.pause(dir).await.unwrap();
-        assert_eq!(guest.state().await, MachineState::Paused);
-    }
-    for _ in 0..2 {
-        driver.resume(dir).await.unwrap();
-        assert_eq!(guest.state().await, MachineState::Running);
-    }
-    // This guest does not listen to the button.
-    driver.power_button(dir).await.unwrap();
-    let late = driver
-        .wait_off(dir, Duration::from_millis(50))
-        .await
-        .unwrap_err();
-    assert!(matches!(late, DriverError::TimedOut { .. }), "{late}");
-
+    guest.obeys().await;
     guest.quit().await;
     assert_eq!(guest.state().await, MachineState::Off);
     assert_eq!(guest.process(), None);

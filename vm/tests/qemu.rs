@@ -50,33 +50,7 @@ async fn a_machine_lives_through_its_states() {
     let mut process = machine.launch().await.unwrap();
     assert_eq!(machine.state().await, MachineState::Running);
 
-    let again = machine.launch().await.unwrap_err();
-    assert!(
-        matches!(
-            again,
-            DriverError::AlreadyRunning {
-                state: MachineState::Running
-            }
-        ),
-        "{again}"
-    );
-
-    for _ in 0..2 {
-        driver.pause(dir).await.unwrap();
-        assert_eq!(machine.state().await, MachineState::Paused);
-    }
-    for _ in 0..2 {
-        driver.resume(dir).await.unwrap();
-        assert_eq!(machine.state().await, MachineState::Running);
-    }
-    // The firmware does not listen to the button.
-    driver.power_button(dir).await.unwrap();
-    let late = driver
-        .wait_off(dir, Duration::from_millis(50))
-        .await
-        .unwrap_err();
-    assert!(matches!(late, DriverError::TimedOut { .. }), "{late}");
-
+    machine.obeys().await;
     driver.quit(dir, LIMIT).await.unwrap();
     assert_eq!(machine.state().await, MachineState::Off);
     assert!(process.wait().await.unwrap().success());

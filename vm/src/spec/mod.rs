@@ -4,6 +4,8 @@
 //! two equal specifications give two equal machines.
 
 mod check;
+#[cfg(test)]
+pub(crate) mod sample;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

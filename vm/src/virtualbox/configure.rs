@@ -271,39 +271,21 @@ pub(super) fn flush_words(id: &str, port: usize) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::MachineName;
-    use crate::size::Size;
-    use crate::spec::{DiskRole, PortForward, UserNetwork, cpus};
+    use crate::spec::sample::{disk, machine};
+    use crate::spec::{DiskRole, PortForward};
     use uuid::Uuid;
-
-    fn disk(role: DiskRole, path: &str, format: DiskFormat, read_only: bool) -> Disk {
-        Disk {
-            role,
-            path: path.into(),
-            format,
-            read_only,
-            create: None,
-            base: None,
-        }
-    }
 
     fn spec() -> MachineSpec {
         MachineSpec {
-            name: MachineName::new("dev").unwrap(),
             id: Uuid::from_u128(7),
-            architecture: Architecture::X86_64,
-            cpus: cpus(2).unwrap(),
-            memory: Size::from_gib(3),
             boot: Boot::Firmware,
             disks: vec![
                 disk(DiskRole::Root, "/i/root.ISO", DiskFormat::Raw, true),
                 disk(DiskRole::Data, "/m/a b/data.vdi", DiskFormat::Vdi, false),
                 disk(DiskRole::Seed, "/m/a b/seed.iso", DiskFormat::Raw, true),
             ],
-            network: UserNetwork::default(),
-            generation_id: Uuid::nil(),
-            accelerator: AcceleratorChoice::Auto,
             console: "/m/a b/serial.log".into(),
+            ..machine()
         }
     }
 

@@ -21,6 +21,26 @@ use tempfile::TempDir;
 /// For what takes a moment, on a host that may be busy.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// A boot sector that writes itself to every eighth sector of its disk until it is stopped:
+/// BIOS service 13h, function 43h (extended write), as the Enhanced Disk Drive specification has it.
+#[rustfmt::skip]
+pub const WRITER: [u8; 42] = [
+    0xfa,                         // cli
+    0x31, 0xc0,                   // xor ax, ax
+    0x8e, 0xd8,                   // mov ds, ax
+    0x8e, 0xd0,                   // mov ss, ax
+    0xbc, 0x00, 0x7c,             // mov sp, 0x7c00
+    0xfb,                         // sti
+    0xbe, 0x1a, 0x7c,             // again: mov si, packet
+    0xb8, 0x00, 0x43,             // mov ax, 0x4300
+    0xcd, 0x13,                   // int 0x13
+    0x83, 0x06, 0x22, 0x7c, 0x08, // add word [packet + 8], 8
+    0xeb, 0xf1,                   // jmp again
+    0x10, 0x00, 0x08, 0x00,       // packet: its size, 8 sectors
+    0x00, 0x7c, 0x00, 0x00,       // from 0000:7c00
+    0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // to sector 8
+];
+
 /// One machine with its folder.
 pub struct TestMachine {
     pub driver: AnyDriver,
@@ -117,6 +137,35 @@ impl TestMachine {
     pub async fn launch_from(&self, origin: &Origin) -> Result<RunningProcess, DriverError> {
         let launched = self.driver.launch(&self.dir, &self.spec, origin).await?;
         Ok(launched.expect("QEMU is a child of this process"))
+    }
+
+    /// While it runs: it is not launched twice, pauses and goes on as often as it is told to, and its guest
+    /// does not listen to the button.
+    pub async fn obeys(&self) {
+        let (driver, dir) = (&self.driver, &self.dir);
+        let again = driver.launch(dir, &self.spec, &Origin::Boot).await;
+        let again = again.unwrap_err();
+        assert!(
+            matches!(
+                again,
+                DriverError::AlreadyRunning {
+                    state: MachineState::Running
+                }
+            ),
+            "{again}"
+        );
+        for _ in 0..2 {
+            driver.pause(dir).await.unwrap();
+            assert_eq!(self.state().await, MachineState::Paused);
+        }
+        for _ in 0..2 {
+            driver.resume(dir).await.unwrap();
+            assert_eq!(self.state().await, MachineState::Running);
+        }
+        driver.power_button(dir).await.unwrap();
+        let late = driver.wait_off(dir, Duration::from_millis(50)).await;
+        let late = late.unwrap_err();
+        assert!(matches!(late, DriverError::TimedOut { .. }), "{late}");
     }
 
     pub async fn state(&self) -> MachineState {

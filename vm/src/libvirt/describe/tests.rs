@@ -2,29 +2,12 @@
 
 use std::path::PathBuf;
 
-use uuid::Uuid;
-
 use super::*;
-use crate::accelerator::AcceleratorChoice;
-use crate::name::MachineName;
-use crate::size::Size;
-use crate::spec::{DiskFormat, DiskRole, PortForward, UserNetwork, cpus};
+use crate::spec::sample::{disk, machine};
+use crate::spec::{DiskFormat, DiskRole, PortForward, UserNetwork};
 
 fn spec() -> MachineSpec {
-    let disk = |role, path: &str, format, read_only| spec::Disk {
-        role,
-        path: path.into(),
-        format,
-        read_only,
-        create: None,
-        base: None,
-    };
     MachineSpec {
-        name: MachineName::new("dev").unwrap(),
-        id: Uuid::from_u128(0x11),
-        architecture: Architecture::X86_64,
-        cpus: cpus(2).unwrap(),
-        memory: Size::from_gib(3),
         boot: Boot::DirectKernel {
             kernel: "/i/vmlinuz".into(),
             initrd: "/i/initrd".into(),
@@ -44,9 +27,7 @@ fn spec() -> MachineSpec {
         network: UserNetwork {
             forwards: vec![PortForward::tcp("127.88.0.1:7443".parse().unwrap(), 7443)],
         },
-        generation_id: Uuid::from_u128(0x22),
-        accelerator: AcceleratorChoice::Auto,
-        console: "/m/dev/serial.log".into(),
+        ..machine()
     }
 }
 

@@ -2,35 +2,12 @@
 
 use std::path::PathBuf;
 
-use uuid::Uuid;
-
 use super::*;
-use crate::accelerator::AcceleratorChoice;
-use crate::name::MachineName;
-use crate::size::Size;
-use crate::spec::{DiskFormat, DiskRole, PortForward, Protocol, UserNetwork, cpus};
+use crate::spec::sample::{disk, machine};
+use crate::spec::{DiskFormat, DiskRole, PortForward, Protocol, UserNetwork};
 
 fn spec() -> MachineSpec {
-    let disk = |role, path: &str, format, read_only| Disk {
-        role,
-        path: path.into(),
-        format,
-        read_only,
-        create: None,
-        base: None,
-    };
     MachineSpec {
-        name: MachineName::new("dev").unwrap(),
-        id: Uuid::from_u128(0x11),
-        architecture: Architecture::X86_64,
-        cpus: cpus(2).unwrap(),
-        memory: Size::from_gib(3),
-        boot: Boot::DirectKernel {
-            kernel: "/i/vmlinuz".into(),
-            initrd: "/i/initrd".into(),
-            command_line: "quiet random.trust_cpu=on".to_owned(),
-            emulated: "maxcpus=1".to_owned(),
-        },
         disks: vec![
             disk(DiskRole::Root, "/i/root.erofs", DiskFormat::Raw, true),
             disk(
@@ -50,9 +27,7 @@ fn spec() -> MachineSpec {
                 },
             ],
         },
-        generation_id: Uuid::from_u128(0x22),
-        accelerator: AcceleratorChoice::Auto,
-        console: "/m/dev/serial.log".into(),
+        ..machine()
     }
 }
 
