@@ -65,8 +65,10 @@ pub struct Receiver {
     root: PathBuf,
     /// What `/etc/hosts` has to name.
     names: Vec<(Ipv4Addr, Vec<String>)>,
-    /// The host, as the machine reaches it.
-    host: Ipv4Addr,
+    /// The host, as the machine reaches it on the wire.
+    host: Mutex<Ipv4Addr>,
+    /// The name server that the machine asks.
+    name_server: Option<Ipv4Addr>,
     environment: Environment,
     present: Mutex<Given>,
 }
@@ -81,7 +83,8 @@ impl Receiver {
                 (network.address, vec![hostname.to_owned()]),
                 (network.gateway, HOST_NAMES.map(str::to_owned).to_vec()),
             ],
-            host: network.gateway,
+            host: Mutex::new(network.gateway),
+            name_server: network.name_server(),
             environment: Environment::default(),
             present: Mutex::default(),
         }
@@ -98,7 +101,17 @@ impl Receiver {
     /// # Errors
     /// It could not be told.
     pub async fn guard_host(&self, children: &Children, is_allowed: bool) -> Result<(), RunError> {
-        access::set(children, self.host, is_allowed).await
+        let host = *self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        access::set(children, host, self.name_server, is_allowed).await
+    }
+
+    /// Says that the host is somewhere else, and guards it there.
+    ///
+    /// # Errors
+    /// The packet filter could not be told.
+    pub async fn host_is_at(&self, children: &Children, host: Ipv4Addr) -> Result<(), RunError> {
+        *self.host.lock().unwrap_or_else(PoisonError::into_inner) = host;
+        self.guard_host(children, self.host_access()).await
     }
 
     /// Whether pods and containers may connect to the host, as was given last.
@@ -182,6 +195,7 @@ mod tests {
             prefix: 24,
             gateway: [10, 0, 2, 2].into(),
             dns: Vec::new(),
+            dhcp: false,
         }
     }
 
