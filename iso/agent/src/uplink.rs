@@ -176,8 +176,8 @@ impl Uplink {
         let mut rules = "table ip coracle-uplink\ndelete table ip coracle-uplink\n\
                          table ip coracle-uplink {\n"
             .to_owned();
-        for (hook, priority) in [("prerouting", "dstnat - 10"), ("output", "-110")] {
-            rules += &format!("chain {hook} {{\ntype nat hook {hook} priority {priority};\n");
+        for hook in ["prerouting", "output"] {
+            rules += &format!("chain {hook} {{\ntype nat hook {hook} priority dstnat - 10;\n");
             let router = self.lease.router;
             for (own, to) in [
                 (Some(self.own.gateway), router),
