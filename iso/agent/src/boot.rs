@@ -174,6 +174,8 @@ pub fn run() -> Result<Infallible, BootError> {
             "not all that the host gives is in its place: {error}"
         ));
     }
+    // Nothing has started yet.
+    given.is_seen();
     place_machine_files(&config)?;
     let values = render::values(&config).map_err(|source| table::TableError::Render {
         name: "settings".into(),

@@ -223,11 +223,12 @@ struct Keeping {
 impl Keeping {
     /// Leads to the present lease.
     async fn lead(&self) -> Result<(), RunError> {
+        // First, so that nobody is led to a host that is not guarded.
+        let host = self.uplink.lease.router.unwrap_or(self.uplink.own.gateway);
+        self.given.host_is_at(&self.children, host).await?;
         let mut nft = Command::new("nft");
         nft.arg(self.uplink.rules()).env("PATH", crate::boot::PATH);
-        self.children.success(&mut nft, LIMIT).await?;
-        let host = self.uplink.lease.router.unwrap_or(self.uplink.own.gateway);
-        self.given.host_is_at(&self.children, host).await
+        self.children.success(&mut nft, LIMIT).await.map(drop)
     }
 
     async fn run(mut self) {

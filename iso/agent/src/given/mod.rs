@@ -59,6 +59,14 @@ impl std::fmt::Debug for Environment {
     }
 }
 
+/// What was given last.
+#[derive(Debug, Default)]
+struct Present {
+    given: Given,
+    /// Components that reach outward have yet to start anew to see it.
+    is_unseen: bool,
+}
+
 /// Takes what the host gives.
 #[derive(Debug)]
 pub struct Receiver {
@@ -70,7 +78,7 @@ pub struct Receiver {
     /// The name server that the machine asks.
     name_server: Option<Ipv4Addr>,
     environment: Environment,
-    present: Mutex<Given>,
+    present: Mutex<Present>,
 }
 
 impl Receiver {
@@ -117,23 +125,33 @@ impl Receiver {
     /// Whether pods and containers may connect to the host, as was given last.
     #[must_use]
     pub fn host_access(&self) -> bool {
-        self.present().host_access
+        self.present().given.host_access
     }
 
-    /// Digest of what was given; empty for nothing.
+    /// Digest of what was given; empty for nothing, and that of nothing that there is where it is not seen
+    /// by all yet.
     #[must_use]
     pub fn digest(&self) -> String {
-        // Whatever cannot be told is given once more.
-        self.present().digest().unwrap_or_default()
+        let present = self.present();
+        match present.is_unseen {
+            true => "unseen".to_owned(),
+            // Whatever cannot be told is given once more.
+            false => present.given.digest().unwrap_or_default(),
+        }
     }
 
-    fn present(&self) -> std::sync::MutexGuard<'_, Given> {
+    /// Says that every component that runs has started with what was taken last.
+    pub fn is_seen(&self) {
+        self.present().is_unseen = false;
+    }
+
+    fn present(&self) -> std::sync::MutexGuard<'_, Present> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what is given in place of what was given before; `files` are the bytes of its archive, which
     /// are read only where they were not placed yet. Returns whether components that reach outward have
-    /// to start anew to see it.
+    /// to start anew to see it, after which [`is_seen`](Self::is_seen) has to be called.
     ///
     /// # Errors
     /// A file could not be placed. Whatever else is given is in its place all the same, but the machine
@@ -149,9 +167,11 @@ impl Receiver {
         let trusted = self.trust(&given.authorities);
         self.environment.replace(given.environment());
         placed.and(named).and(trusted)?;
-        let outward = present.proxy != given.proxy || present.authorities != given.authorities;
-        *present = given;
-        Ok(outward)
+        let former = &present.given;
+        let differs = former.proxy != given.proxy || former.authorities != given.authorities;
+        let is_unseen = present.is_unseen || differs;
+        *present = Present { given, is_unseen };
+        Ok(is_unseen)
     }
 
     fn name(&self) -> io::Result<()> {
@@ -214,9 +234,27 @@ mod tests {
     }
 
     fn give(receiver: &Receiver, parcel: &Parcel) -> bool {
-        receiver
+        let outward = receiver
             .take(parcel.given().clone(), parcel.files().as_ref())
-            .unwrap()
+            .unwrap();
+        receiver.is_seen();
+        outward
+    }
+
+    #[test]
+    fn what_not_all_have_seen_is_not_what_the_machine_has() {
+        let (_root, receiver) = machine();
+        let parcel = Parcel::new(Some(proxy("http://10.0.2.2:3128")), Vec::new(), None);
+        let take = |parcel: &Parcel| receiver.take(parcel.given().clone(), parcel.files().as_ref());
+        assert!(take(&parcel).unwrap());
+        assert_ne!(receiver.digest(), parcel.given().digest().unwrap());
+        // Whoever broke off is followed by one who restarts what has to see it.
+        assert!(take(&parcel).unwrap());
+        receiver.is_seen();
+        assert_eq!(receiver.digest(), parcel.given().digest().unwrap());
+        assert!(!take(&parcel).unwrap());
+        assert!(take(&Parcel::default()).unwrap());
+        assert_ne!(receiver.digest(), "");
     }
 
     fn proxy(url: &str) -> coracle_protocol::given::Proxy {
