@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::yaml::Value;
+use coracle_yaml::Value;
 
 /// A context and all that it refers to. Context, cluster and user bear the same name.
 #[derive(Debug, Clone)]

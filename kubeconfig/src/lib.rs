@@ -13,7 +13,6 @@ mod kubeconfig;
 mod lock;
 pub mod pki;
 mod status;
-mod yaml;
 
 pub use edit::EditError;
 pub use entry::{ContextEntry, Extension, Identity};

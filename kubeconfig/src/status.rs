@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::entry::List;
 use crate::error::KubeconfigError;
 use crate::kubeconfig::{Kubeconfig, Parsed};
-use crate::yaml::Node;
+use coracle_yaml::Node;
 
 /// What the entries of a context have to say.
 #[derive(Debug, Clone)]

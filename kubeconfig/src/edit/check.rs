@@ -4,7 +4,7 @@ use super::entries::name_of;
 use super::{CURRENT_CONTEXT, EditError, second_reader};
 use crate::entry::List;
 use crate::former::FormerFile;
-use crate::yaml::{Node, Stream, same};
+use coracle_yaml::{Node, Stream, same};
 
 /// What was done to a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

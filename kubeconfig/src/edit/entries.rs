@@ -2,7 +2,7 @@
 
 use super::{CURRENT_CONTEXT, EditError};
 use crate::entry::List;
-use crate::yaml::{Kind, Node, Stream, Value};
+use coracle_yaml::{Kind, Node, Stream, Value};
 
 /// The mapping of the first document, after a look at its shape; `None` when it is empty.
 ///

@@ -8,6 +8,8 @@ mod set;
 #[cfg(test)]
 mod tests;
 
+use coracle_yaml::YamlError;
+
 pub(crate) use entries::Entries;
 pub(crate) use remove::remove;
 pub(crate) use set::{Parts, set};
@@ -56,6 +58,24 @@ pub enum EditError {
         /// What differs.
         what: String,
     },
+}
+
+impl From<YamlError> for EditError {
+    fn from(error: YamlError) -> Self {
+        match error {
+            YamlError::Syntax {
+                line,
+                column,
+                reason,
+            } => Self::Syntax {
+                line,
+                column,
+                reason,
+            },
+            YamlError::Unsupported { what, line } => Self::Unsupported { what, line },
+            other => Self::unsupported(other.to_string(), 0),
+        }
+    }
 }
 
 impl EditError {

@@ -6,7 +6,7 @@ use super::set::{after_edit, places_of, without_item};
 use super::{CURRENT_CONTEXT, EditError};
 use crate::entry::List;
 use crate::former::{FormerFile, FormerValue};
-use crate::yaml::{Kind, Node, Stream, remove_pair, replace_raw};
+use coracle_yaml::{Kind, Node, Stream, remove_pair, replace_raw};
 
 /// Tells whether a context of this name is there, in any of the files.
 pub(crate) type CurrentContextExists<'run> = &'run dyn Fn(&str) -> bool;

@@ -5,7 +5,7 @@ use super::entries::{checked_root, line_of, name_of, says};
 use super::{CURRENT_CONTEXT, EditError};
 use crate::entry::{ContextEntry, List, Wanted, extension_item};
 use crate::former::{FormerFile, FormerValue};
-use crate::yaml::{
+use coracle_yaml::{
     Kind, Node, Stream, Value, insert_item, insert_pair, plain_or_quoted, remove_item, remove_pair,
     replace_raw, root_pairs, start_block_list, value_raw,
 };
@@ -146,7 +146,7 @@ fn add_item(
         _ => {
             remember(FormerValue::Raw(raw.to_owned()));
             if root.is_flow() || raw.contains('\n') {
-                let list = crate::yaml::json(&list_value());
+                let list = coracle_yaml::json(&list_value());
                 replace_raw(text, pair, &format!(" {list}"))
             } else {
                 start_block_list(text, root, pair, item)
@@ -192,7 +192,7 @@ fn replace_text(
         space
     };
     let value = if flow {
-        crate::yaml::json(&Value::text(value))
+        coracle_yaml::json(&Value::text(value))
     } else {
         plain_or_quoted(value)
     };

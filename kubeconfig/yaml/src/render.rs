@@ -2,7 +2,7 @@
 
 /// What a new node says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Value {
+pub enum Value {
     /// Text.
     Text(String),
     /// A list.
@@ -13,12 +13,12 @@ pub(crate) enum Value {
 
 impl Value {
     /// Text.
-    pub(crate) fn text(text: impl Into<String>) -> Self {
+    pub fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
 
     /// A mapping.
-    pub(crate) fn map<'key>(pairs: impl IntoIterator<Item = (&'key str, Value)>) -> Self {
+    pub fn map<'key>(pairs: impl IntoIterator<Item = (&'key str, Value)>) -> Self {
         let pairs = pairs.into_iter();
         Self::Map(pairs.map(|(key, value)| (key.to_owned(), value)).collect())
     }
@@ -30,7 +30,7 @@ const RESERVED: [&str; 12] = [
 ];
 
 /// A scalar as plain text where every reader takes that for the same text, else in double quotes.
-pub(crate) fn plain_or_quoted(text: &str) -> String {
+pub fn plain_or_quoted(text: &str) -> String {
     let starts_well = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/');
     let safe =
         |character: char| character.is_ascii_alphanumeric() || "_-./:@+=".contains(character);
@@ -66,7 +66,7 @@ fn quoted(text: &str) -> String {
 
 /// How JSON is laid out.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Layout<'text> {
+pub enum Layout<'text> {
     /// All on one line.
     Line,
     /// One member a line: `newline` and `indent` before a closing bracket, one `unit` more before
@@ -79,7 +79,7 @@ pub(crate) enum Layout<'text> {
 }
 
 /// A value as JSON, which is YAML's flow style too.
-pub(crate) fn json(value: &Value, layout: Layout<'_>) -> String {
+pub fn json(value: &Value, layout: Layout<'_>) -> String {
     let mut out = String::new();
     write_json(value, layout, 0, &mut out);
     out

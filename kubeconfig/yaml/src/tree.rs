@@ -4,20 +4,20 @@ use std::ops::Range;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, StructureStyle};
 
-use crate::edit::EditError;
+use crate::YamlError;
 
 /// A node: what it says and where it stands.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
+pub struct Node {
     /// What it is.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// Where its first byte stands, without tag and anchor. An empty value stands where its
     /// key ends.
-    pub(crate) start: usize,
+    pub start: usize,
     /// Where its last byte of content ends.
-    pub(crate) end: usize,
+    pub end: usize,
     /// The start of the first line that holds nothing of it.
-    pub(crate) lines_end: usize,
+    pub lines_end: usize,
     /// The number of its anchor in the stream, 0 without one.
     anchor: usize,
     /// Its explicit tag.
@@ -26,7 +26,7 @@ pub(crate) struct Node {
 
 /// What a node is.
 #[derive(Debug, Clone)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A scalar; `plain` when it is not quoted, so that `null` or `1` are not text.
     Scalar { text: String, plain: bool },
     /// A reference to the anchor of this number.
@@ -42,12 +42,12 @@ pub(crate) enum Kind {
 
 impl Node {
     /// Whether nothing stands where the value could be.
-    pub(crate) fn is_absent(&self) -> bool {
+    pub fn is_absent(&self) -> bool {
         self.start == self.end && matches!(self.kind, Kind::Scalar { plain: true, .. })
     }
 
     /// Whether it is null, written out or left away.
-    pub(crate) fn is_null(&self) -> bool {
+    pub fn is_null(&self) -> bool {
         match &self.kind {
             Kind::Scalar { text, plain: true } => {
                 self.tag.is_none()
@@ -59,7 +59,7 @@ impl Node {
     }
 
     /// The text of a scalar that is not null.
-    pub(crate) fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match &self.kind {
             Kind::Scalar { text, .. } if !self.is_null() => Some(text),
             _ => None,
@@ -67,7 +67,7 @@ impl Node {
     }
 
     /// The pairs of a mapping; none for anything else.
-    pub(crate) fn pairs(&self) -> &[(Node, Node)] {
+    pub fn pairs(&self) -> &[(Node, Node)] {
         match &self.kind {
             Kind::Mapping { pairs, .. } => pairs,
             _ => &[],
@@ -75,7 +75,7 @@ impl Node {
     }
 
     /// The items of a sequence; none for anything else.
-    pub(crate) fn items(&self) -> &[Node] {
+    pub fn items(&self) -> &[Node] {
         match &self.kind {
             Kind::Sequence { items, .. } => items,
             _ => &[],
@@ -83,19 +83,19 @@ impl Node {
     }
 
     /// The value of `key` in a mapping.
-    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+    pub fn get(&self, key: &str) -> Option<&Node> {
         self.pair(key).map(|(_, value)| value)
     }
 
     /// The pair of `key` in a mapping.
-    pub(crate) fn pair(&self, key: &str) -> Option<&(Node, Node)> {
+    pub fn pair(&self, key: &str) -> Option<&(Node, Node)> {
         self.pairs()
             .iter()
             .find(|(node, _)| node.text() == Some(key))
     }
 
     /// Whether it is written in brackets or braces.
-    pub(crate) fn is_flow(&self) -> bool {
+    pub fn is_flow(&self) -> bool {
         matches!(
             self.kind,
             Kind::Sequence { flow: true, .. } | Kind::Mapping { flow: true, .. }
@@ -104,7 +104,7 @@ impl Node {
 }
 
 /// Whether two nodes say the same, wherever and however they are laid out.
-pub(crate) fn same(left: &Node, right: &Node) -> bool {
+pub fn same(left: &Node, right: &Node) -> bool {
     if left.anchor != right.anchor || left.tag != right.tag || left.is_null() != right.is_null() {
         return false;
     }
@@ -133,26 +133,26 @@ pub(crate) fn same(left: &Node, right: &Node) -> bool {
 
 /// One document of a stream.
 #[derive(Debug, Clone)]
-pub(crate) struct Document {
+pub struct Document {
     /// Where its `---` ends, when it has one.
-    pub(crate) marker_end: Option<usize>,
+    pub marker_end: Option<usize>,
     /// Its content; an absent scalar when it is empty.
-    pub(crate) root: Node,
+    pub root: Node,
 }
 
 /// A parsed stream. Kubernetes reads its first document only.
 #[derive(Debug, Clone)]
-pub(crate) struct Stream {
+pub struct Stream {
     /// The documents in order; none when the text holds only comments.
-    pub(crate) documents: Vec<Document>,
+    pub documents: Vec<Document>,
 }
 
 impl Stream {
     /// Parses `text`.
     ///
     /// # Errors
-    /// [`EditError::Syntax`] with the place of the fault.
-    pub(crate) fn parse(text: &str) -> Result<Self, EditError> {
+    /// [`YamlError::Syntax`] with the place of the fault.
+    pub fn parse(text: &str) -> Result<Self, YamlError> {
         let mut options = Options::default();
         options.set_emit_comments(false);
         // As kubectl's reader: a line behind such a scalar would change what it says.
@@ -164,7 +164,7 @@ impl Stream {
             open: Vec::new(),
         };
         for event in Parser::new_from_str_with_options(text, options) {
-            let (event, span) = event.map_err(|error| EditError::Syntax {
+            let (event, span) = event.map_err(|error| YamlError::Syntax {
                 line: error.marker().line(),
                 column: error.marker().col() + 1,
                 reason: error.kind().to_string(),
@@ -177,7 +177,7 @@ impl Stream {
     }
 
     /// The content of the first document, unless it is empty.
-    pub(crate) fn root(&self) -> Option<&Node> {
+    pub fn root(&self) -> Option<&Node> {
         let root = &self.documents.first()?.root;
         (!root.is_absent()).then_some(root)
     }
@@ -198,7 +198,7 @@ struct Builder<'text> {
 }
 
 impl Builder<'_> {
-    fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), EditError> {
+    fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), YamlError> {
         let range = self.range(span);
         match event {
             Event::DocumentStart(explicit, _) => {
@@ -268,13 +268,13 @@ impl Builder<'_> {
         self.open.push(Open { node, key: None });
     }
 
-    fn end(&mut self, range: &Range<usize>) -> Result<(), EditError> {
+    fn end(&mut self, range: &Range<usize>) -> Result<(), YamlError> {
         let Some(Open {
             mut node,
             key: None,
         }) = self.open.pop()
         else {
-            return Err(EditError::unsupported("a structure that ends unpaired", 0));
+            return Err(YamlError::unsupported("a structure that ends unpaired", 0));
         };
         if node.is_flow() {
             node.end = range.end;
@@ -294,7 +294,7 @@ impl Builder<'_> {
     }
 
     /// Hands a complete node to the collection that it is in, or to a document.
-    fn finish(&mut self, node: Node) -> Result<(), EditError> {
+    fn finish(&mut self, node: Node) -> Result<(), YamlError> {
         let Some(parent) = self.open.last_mut() else {
             let marker_end = self.marker_end.take();
             self.documents.push(Document {
@@ -307,7 +307,7 @@ impl Builder<'_> {
             (Kind::Sequence { items, .. }, _) => items.push(node),
             (Kind::Mapping { pairs, .. }, Some(key)) => pairs.push((key, node)),
             (Kind::Mapping { .. }, None) => parent.key = Some(node),
-            _ => return Err(EditError::unsupported("a value inside a scalar", 0)),
+            _ => return Err(YamlError::unsupported("a value inside a scalar", 0)),
         }
         Ok(())
     }

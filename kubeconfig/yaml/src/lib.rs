@@ -1,18 +1,21 @@
 //! A YAML stream as a tree whose nodes know their place in the text, so that an edit can splice
 //! the text instead of writing it anew.
 
+mod error;
 mod render;
 mod splice;
 mod tree;
 
-pub(crate) use render::{Value, plain_or_quoted};
-pub(crate) use splice::{
+pub use error::YamlError;
+pub use render::{Value, plain_or_quoted};
+pub use splice::{
     insert_item, insert_pair, remove_item, remove_pair, replace_raw, root_pairs, start_block_list,
     value_raw,
 };
-pub(crate) use tree::{Kind, Node, Stream, same};
+pub use tree::{Kind, Node, Stream, same};
 
 /// A value as JSON on one line, which is YAML's flow style too.
-pub(crate) fn json(value: &Value) -> String {
+#[must_use]
+pub fn json(value: &Value) -> String {
     render::json(value, render::Layout::Line)
 }

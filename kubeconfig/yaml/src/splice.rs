@@ -6,13 +6,13 @@ use std::ops::Range;
 
 use super::render::{Layout, Value, block_item, block_pair, json};
 use super::tree::{Kind, Node, Stream, line_start, next_line};
-use crate::edit::EditError;
+use crate::YamlError;
 
 /// The byte order mark that some editors on Windows put first.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// Adds pairs to the end of the first document's mapping, or makes one in an empty document.
-pub(crate) fn root_pairs(text: &str, pairs: &[(&str, Value)]) -> Result<String, EditError> {
+pub fn root_pairs(text: &str, pairs: &[(&str, Value)]) -> Result<String, YamlError> {
     let stream = Stream::parse(text)?;
     if stream.root().is_some() {
         let mut text = text.to_owned();
@@ -35,13 +35,13 @@ pub(crate) fn root_pairs(text: &str, pairs: &[(&str, Value)]) -> Result<String, 
 
 /// Adds a pair after the last one of `mapping`. `root` is the document's own mapping, whose style
 /// a new value takes up.
-pub(crate) fn insert_pair(
+pub fn insert_pair(
     text: &str,
     root: &Node,
     mapping: &Node,
     key: &str,
     value: &Value,
-) -> Result<String, EditError> {
+) -> Result<String, YamlError> {
     let Kind::Mapping { flow, pairs } = &mapping.kind else {
         return Err(unsupported(text, mapping, "it is not a mapping"));
     };
@@ -67,12 +67,12 @@ pub(crate) fn insert_pair(
 }
 
 /// Adds an item after the last one of `sequence`.
-pub(crate) fn insert_item(
+pub fn insert_item(
     text: &str,
     root: &Node,
     sequence: &Node,
     value: &Value,
-) -> Result<String, EditError> {
+) -> Result<String, YamlError> {
     let Kind::Sequence { flow, items } = &sequence.kind else {
         return Err(unsupported(text, sequence, "it is not a list"));
     };
@@ -92,12 +92,12 @@ pub(crate) fn insert_item(
 
 /// Makes `item` the first of a list in block style, in place of the null or `[]` that stands
 /// behind the key of `pair`.
-pub(crate) fn start_block_list(
+pub fn start_block_list(
     text: &str,
     root: &Node,
     pair: &(Node, Node),
     item: &Value,
-) -> Result<String, EditError> {
+) -> Result<String, YamlError> {
     let raw = value_range(text, pair)?;
     let indent = format!(
         "{}{}",
@@ -112,7 +112,7 @@ pub(crate) fn start_block_list(
 }
 
 /// Removes the item at `index` of `sequence`.
-pub(crate) fn remove_item(text: &str, sequence: &Node, index: usize) -> Result<String, EditError> {
+pub fn remove_item(text: &str, sequence: &Node, index: usize) -> Result<String, YamlError> {
     let items = sequence.items();
     let Some(item) = items.get(index) else {
         return Err(unsupported(text, sequence, "it has no such item"));
@@ -132,7 +132,7 @@ pub(crate) fn remove_item(text: &str, sequence: &Node, index: usize) -> Result<S
 }
 
 /// Removes the pair at `index` of `mapping`.
-pub(crate) fn remove_pair(text: &str, mapping: &Node, index: usize) -> Result<String, EditError> {
+pub fn remove_pair(text: &str, mapping: &Node, index: usize) -> Result<String, YamlError> {
     let pairs = mapping.pairs();
     let Some(pair) = pairs.get(index) else {
         return Err(unsupported(text, mapping, "it has no such key"));
@@ -159,20 +159,17 @@ pub(crate) fn remove_pair(text: &str, mapping: &Node, index: usize) -> Result<St
 
 /// What stands behind the colon of `pair`, up to the end of its value: ` null`, ` "name"`, or
 /// nothing.
-pub(crate) fn value_raw<'text>(
-    text: &'text str,
-    pair: &(Node, Node),
-) -> Result<&'text str, EditError> {
+pub fn value_raw<'text>(text: &'text str, pair: &(Node, Node)) -> Result<&'text str, YamlError> {
     Ok(&text[value_range(text, pair)?])
 }
 
 /// Puts `raw` in the place of what [`value_raw`] gives.
-pub(crate) fn replace_raw(text: &str, pair: &(Node, Node), raw: &str) -> Result<String, EditError> {
+pub fn replace_raw(text: &str, pair: &(Node, Node), raw: &str) -> Result<String, YamlError> {
     Ok(spliced(text, value_range(text, pair)?, raw))
 }
 
 /// From behind the colon of `pair` to the end of its value.
-fn value_range(text: &str, pair: &(Node, Node)) -> Result<Range<usize>, EditError> {
+fn value_range(text: &str, pair: &(Node, Node)) -> Result<Range<usize>, YamlError> {
     let (key, value) = pair;
     let between = &text[key.end..];
     let colon = key.end + (between.len() - between.trim_start_matches([' ', '\t']).len());
@@ -288,7 +285,7 @@ fn list_offset(text: &str, root: &Node) -> usize {
 }
 
 /// Where the dash of the item at `index` stands.
-fn dash(text: &str, sequence: &Node, index: usize) -> Result<usize, EditError> {
+fn dash(text: &str, sequence: &Node, index: usize) -> Result<usize, YamlError> {
     let items = sequence.items();
     let item = items.get(index).map_or(sequence.start, |item| item.start);
     let after = index.checked_sub(1).and_then(|before| items.get(before));
@@ -385,7 +382,7 @@ fn spliced(text: &str, range: Range<usize>, replacement: &str) -> String {
 }
 
 /// The error for a node that cannot be edited in place.
-fn unsupported(text: &str, node: &Node, what: &str) -> EditError {
+fn unsupported(text: &str, node: &Node, what: &str) -> YamlError {
     let line = text[..node.start].matches('\n').count() + 1;
-    EditError::unsupported(what, line)
+    YamlError::unsupported(what, line)
 }
