@@ -106,7 +106,7 @@ pub(super) fn name_of(item: &Node) -> Option<&str> {
 /// Whether a node says what a value says.
 pub(super) fn says(node: &Node, value: &Value) -> bool {
     match value {
-        Value::Text(text) => node.text() == Some(text),
+        Value::Text(text) | Value::Plain(text) => node.text() == Some(text),
         Value::List(items) => {
             matches!(node.kind, Kind::Sequence { .. })
                 && node.items().len() == items.len()

@@ -73,9 +73,9 @@ fn restore_list(
         return Ok(text.to_owned());
     }
     match record.and_then(|record| record.keys.get(list.key())) {
-        Some(FormerValue::Absent) => remove_pair(text, root, index),
-        Some(FormerValue::Raw(raw)) => replace_raw(text, pair, raw),
-        None if removed && value.is_absent() => replace_raw(text, pair, " []"),
+        Some(FormerValue::Absent) => Ok(remove_pair(text, root, index)?),
+        Some(FormerValue::Raw(raw)) => Ok(replace_raw(text, pair, raw)?),
+        None if removed && value.is_absent() => Ok(replace_raw(text, pair, " []")?),
         None => Ok(text.to_owned()),
     }
 }
@@ -99,13 +99,13 @@ fn restore_current(
     }
     let former = record.and_then(|record| Some((record, record.keys.get(CURRENT_CONTEXT)?)));
     match former {
-        Some((_, FormerValue::Absent)) => remove_pair(text, root, index),
+        Some((_, FormerValue::Absent)) => Ok(remove_pair(text, root, index)?),
         Some((record, FormerValue::Raw(raw))) => {
             let gone =
                 record.current_existed && former_name(raw).is_some_and(|name| !exists(&name));
-            replace_raw(text, pair, if gone { " \"\"" } else { raw })
+            Ok(replace_raw(text, pair, if gone { " \"\"" } else { raw })?)
         }
-        None => replace_raw(text, pair, " \"\""),
+        None => Ok(replace_raw(text, pair, " \"\"")?),
     }
 }
 

@@ -126,11 +126,11 @@ fn add_item(
     };
     let Some(root) = checked_root(text, &stream)? else {
         remember(FormerValue::Absent);
-        return root_pairs(text, &[(list.key(), list_value())]);
+        return Ok(root_pairs(text, &[(list.key(), list_value())])?);
     };
     let Some(pair) = root.pair(list.key()) else {
         remember(FormerValue::Absent);
-        return insert_pair(text, root, root, list.key(), &list_value());
+        return Ok(insert_pair(text, root, root, list.key(), &list_value())?);
     };
     let raw = value_raw(text, pair)?;
     match &pair.1.kind {
@@ -141,15 +141,15 @@ fn add_item(
         Kind::Sequence { flow, items }
             if !*flow || !items.is_empty() || root.is_flow() || raw.contains('\n') =>
         {
-            insert_item(text, root, &pair.1, item)
+            Ok(insert_item(text, root, &pair.1, item)?)
         }
         _ => {
             remember(FormerValue::Raw(raw.to_owned()));
             if root.is_flow() || raw.contains('\n') {
                 let list = coracle_yaml::json(&list_value());
-                replace_raw(text, pair, &format!(" {list}"))
+                Ok(replace_raw(text, pair, &format!(" {list}"))?)
             } else {
-                start_block_list(text, root, pair, item)
+                Ok(start_block_list(text, root, pair, item)?)
             }
         }
     }
@@ -161,11 +161,17 @@ fn set_current(text: &str, name: &str, record: &mut FormerFile) -> Result<String
     let key = CURRENT_CONTEXT.to_owned();
     let Some(root) = checked_root(text, &stream)? else {
         record.keys.insert(key, FormerValue::Absent);
-        return root_pairs(text, &[(CURRENT_CONTEXT, Value::text(name))]);
+        return Ok(root_pairs(text, &[(CURRENT_CONTEXT, Value::text(name))])?);
     };
     let Some(pair) = root.pair(CURRENT_CONTEXT) else {
         record.keys.insert(key, FormerValue::Absent);
-        return insert_pair(text, root, root, CURRENT_CONTEXT, &Value::text(name));
+        return Ok(insert_pair(
+            text,
+            root,
+            root,
+            CURRENT_CONTEXT,
+            &Value::text(name),
+        )?);
     };
     if pair.1.text() == Some(name) {
         return Ok(text.to_owned());
@@ -196,7 +202,7 @@ fn replace_text(
     } else {
         plain_or_quoted(value)
     };
-    replace_raw(text, pair, &format!("{space}{value}"))
+    Ok(replace_raw(text, pair, &format!("{space}{value}"))?)
 }
 
 /// The places of the items named `name`.
@@ -218,7 +224,7 @@ pub(super) fn places_of(text: &str, list: List, name: &str) -> Result<Vec<usize>
 pub(super) fn without_item(text: &str, list: List, index: usize) -> Result<String, EditError> {
     let stream = Stream::parse(text)?;
     match stream.root().and_then(|root| root.get(list.key())) {
-        Some(value) => remove_item(text, value, index),
+        Some(value) => Ok(remove_item(text, value, index)?),
         None => Ok(text.to_owned()),
     }
 }
@@ -234,7 +240,7 @@ fn update_item(text: &str, list: List, index: usize, wanted: &Wanted) -> Result<
     for key in wanted.unwanted {
         text = change(&text, list, index, |text, _, content| {
             match position(content, key) {
-                Some(place) => remove_pair(text, content, place),
+                Some(place) => Ok(remove_pair(text, content, place)?),
                 None => Ok(text.to_owned()),
             }
         })?;
@@ -287,7 +293,7 @@ fn set_field(
             format!("`{key}` is no text"),
             line_of(text, &pair.0),
         )),
-        (None, value) => insert_pair(text, root, content, key, value),
+        (None, value) => Ok(insert_pair(text, root, content, key, value)?),
     }
 }
 
@@ -300,13 +306,19 @@ fn set_extension(
 ) -> Result<String, EditError> {
     let item = extension_item(name, value);
     let Some((_, extensions)) = content.pair("extensions") else {
-        return insert_pair(text, root, content, "extensions", &Value::List(vec![item]));
+        return Ok(insert_pair(
+            text,
+            root,
+            content,
+            "extensions",
+            &Value::List(vec![item]),
+        )?);
     };
     let mut items = extensions.items().iter();
     if items.any(|node| says(node, &item)) {
         return Ok(text.to_owned());
     }
-    insert_item(text, root, extensions, &item)
+    Ok(insert_item(text, root, extensions, &item)?)
 }
 
 /// Removes the extensions of this name that say something else.
@@ -322,7 +334,7 @@ fn drop_extensions(
     };
     let mut items = extensions.items().iter();
     match items.position(|node| name_of(node) == Some(name) && !says(node, &item)) {
-        Some(index) => remove_item(text, extensions, index),
+        Some(index) => Ok(remove_item(text, extensions, index)?),
         None => Ok(text.to_owned()),
     }
 }

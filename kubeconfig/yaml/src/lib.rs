@@ -9,10 +9,10 @@ mod tree;
 pub use error::YamlError;
 pub use render::{Value, plain_or_quoted};
 pub use splice::{
-    insert_item, insert_pair, remove_item, remove_pair, replace_raw, root_pairs, start_block_list,
-    value_raw,
+    insert_comments, insert_item, insert_pair, insert_pair_before, remove_item, remove_pair,
+    rename_key, replace_raw, root_pairs, start_block_list, value_raw,
 };
-pub use tree::{Kind, Node, Stream, same};
+pub use tree::{Kind, Node, Stream, comments, same};
 
 /// A value as JSON on one line, which is YAML's flow style too.
 #[must_use]

@@ -5,6 +5,9 @@
 pub enum Value {
     /// Text.
     Text(String),
+    /// A scalar as it is to be written: a number, or what was copied from a text with its quotes. Nothing
+    /// is added to it.
+    Plain(String),
     /// A list.
     List(Vec<Value>),
     /// A mapping, in the order in which it is to be written.
@@ -66,7 +69,7 @@ fn quoted(text: &str) -> String {
 
 /// How JSON is laid out.
 #[derive(Debug, Clone, Copy)]
-pub enum Layout<'text> {
+pub(super) enum Layout<'text> {
     /// All on one line.
     Line,
     /// One member a line: `newline` and `indent` before a closing bracket, one `unit` more before
@@ -79,7 +82,7 @@ pub enum Layout<'text> {
 }
 
 /// A value as JSON, which is YAML's flow style too.
-pub fn json(value: &Value, layout: Layout<'_>) -> String {
+pub(super) fn json(value: &Value, layout: Layout<'_>) -> String {
     let mut out = String::new();
     write_json(value, layout, 0, &mut out);
     out
@@ -104,6 +107,7 @@ fn write_json(value: &Value, layout: Layout<'_>, depth: usize, out: &mut String)
     };
     match value {
         Value::Text(text) => out.push_str(&quoted(text)),
+        Value::Plain(text) => out.push_str(text),
         Value::List(items) => {
             out.push('[');
             for (index, item) in items.iter().enumerate() {
@@ -145,6 +149,7 @@ pub(super) fn block_pair(
     let key = plain_or_quoted(key);
     match value {
         Value::Text(text) => lines.push(format!("{indent}{key}: {}", plain_or_quoted(text))),
+        Value::Plain(text) => lines.push(format!("{indent}{key}: {text}")),
         Value::List(items) if items.is_empty() => lines.push(format!("{indent}{key}: []")),
         Value::Map(pairs) if pairs.is_empty() => lines.push(format!("{indent}{key}: {{}}")),
         Value::List(items) => {

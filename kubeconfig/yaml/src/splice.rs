@@ -66,6 +66,96 @@ pub fn insert_pair(
     Ok(insert_lines(text, position, &lines))
 }
 
+/// Adds a pair to `mapping` before the one at `index`, above the comments that stand over that; in braces, at the
+/// end as [`insert_pair`].
+///
+/// # Errors
+/// The mapping is written in a way that cannot be edited.
+pub fn insert_pair_before(
+    text: &str,
+    root: &Node,
+    mapping: &Node,
+    index: usize,
+    key: &str,
+    value: &Value,
+) -> Result<String, YamlError> {
+    let Some((before, _)) = mapping.pairs().get(index) else {
+        return Err(unsupported(text, mapping, "it has no such key"));
+    };
+    let line = line_start_after_mark(text, before.start);
+    let is_first_of_line = text[line..before.start].trim().is_empty();
+    if mapping.is_flow() || !is_first_of_line {
+        // One whose key stands behind a dash has no line above it.
+        return match mapping.is_flow() || index > 0 {
+            true => insert_pair(text, root, mapping, key, value),
+            false => insert_pair_after_first(text, root, mapping, key, value),
+        };
+    }
+    let indent = indent_of(text, before.start);
+    let position = skip_comments_above(text, line, indent.len());
+    let mut lines = Vec::new();
+    block_pair(key, value, &indent, list_offset(text, root), &mut lines);
+    Ok(insert_lines(text, position, &lines))
+}
+
+/// Adds a pair behind the first one of a mapping in block style.
+fn insert_pair_after_first(
+    text: &str,
+    root: &Node,
+    mapping: &Node,
+    key: &str,
+    value: &Value,
+) -> Result<String, YamlError> {
+    let Some((first, first_value)) = mapping.pairs().first() else {
+        return Err(unsupported(text, mapping, "its layout is unusual"));
+    };
+    let indent = indent_of(text, first.start);
+    let mut lines = Vec::new();
+    block_pair(key, value, &indent, list_offset(text, root), &mut lines);
+    Ok(insert_lines(text, first_value.lines_end, &lines))
+}
+
+/// Puts comments on lines of their own above that of the pair at `index` of `mapping`; in braces nowhere.
+///
+/// # Errors
+/// The mapping has no such pair.
+pub fn insert_comments(
+    text: &str,
+    mapping: &Node,
+    index: usize,
+    comments: &[String],
+) -> Result<String, YamlError> {
+    let Some((key, _)) = mapping.pairs().get(index) else {
+        return Err(unsupported(text, mapping, "it has no such key"));
+    };
+    let line = line_start_after_mark(text, key.start);
+    if comments.is_empty() || mapping.is_flow() || !text[line..key.start].trim().is_empty() {
+        return Ok(text.to_owned());
+    }
+    let indent = indent_of(text, key.start);
+    let lines: Vec<String> = comments
+        .iter()
+        .map(|comment| format!("{indent}{comment}"))
+        .collect();
+    Ok(insert_lines(text, line, &lines))
+}
+
+/// Gives the key of `pair` another name, with the quotes that it has.
+///
+/// # Errors
+/// The key is written in a rare form.
+pub fn rename_key(text: &str, pair: &(Node, Node), name: &str) -> Result<String, YamlError> {
+    let (key, _) = pair;
+    let Kind::Scalar { plain, .. } = key.kind else {
+        return Err(unsupported(text, key, "its key is written in a rare form"));
+    };
+    let written = match plain {
+        true => super::plain_or_quoted(name),
+        false => format!("\"{name}\""),
+    };
+    Ok(spliced(text, key.start..key.end, &written))
+}
+
 /// Adds an item after the last one of `sequence`.
 pub fn insert_item(
     text: &str,
@@ -344,6 +434,22 @@ fn skip_inner_comments(text: &str, position: usize, column: usize) -> usize {
         }
         position += line.len();
     }
+}
+
+/// Goes from `position`, a line's start, up over comment lines that are indented by `column`: they belong to
+/// what stands below them.
+fn skip_comments_above(text: &str, position: usize, column: usize) -> usize {
+    let mut position = position;
+    while position > 0 {
+        let start = line_start_after_mark(text, position - 1);
+        let line = &text[start..position];
+        let content = line.trim_start_matches(' ');
+        if !content.starts_with('#') || line.len() - content.len() != column {
+            break;
+        }
+        position = start;
+    }
+    position
 }
 
 /// Inserts lines at the start of a line or at the end of the text, with the text's own line ends;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use granit_parser::{Event, Options, Parser, ScalarStyle, Span, StructureStyle};
+use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, StructureStyle};
 
 use crate::YamlError;
 
@@ -28,14 +28,26 @@ pub struct Node {
 #[derive(Debug, Clone)]
 pub enum Kind {
     /// A scalar; `plain` when it is not quoted, so that `null` or `1` are not text.
-    Scalar { text: String, plain: bool },
+    Scalar {
+        /// What it says.
+        text: String,
+        /// Whether it is written without quotes.
+        plain: bool,
+    },
     /// A reference to the anchor of this number.
     Alias(usize),
     /// A sequence, in brackets when `flow`.
-    Sequence { flow: bool, items: Vec<Node> },
+    Sequence {
+        /// Whether it is written in brackets.
+        flow: bool,
+        /// Its items, in order.
+        items: Vec<Node>,
+    },
     /// A mapping, in braces when `flow`.
     Mapping {
+        /// Whether it is written in braces.
         flow: bool,
+        /// Its keys and values, in order.
         pairs: Vec<(Node, Node)>,
     },
 }
@@ -153,22 +165,14 @@ impl Stream {
     /// # Errors
     /// [`YamlError::Syntax`] with the place of the fault.
     pub fn parse(text: &str) -> Result<Self, YamlError> {
-        let mut options = Options::default();
-        options.set_emit_comments(false);
-        // As kubectl's reader: a line behind such a scalar would change what it says.
-        options.block_scalar_eof_without_line_feed = true;
         let mut builder = Builder {
             text,
             documents: Vec::new(),
             marker_end: None,
             open: Vec::new(),
         };
-        for event in Parser::new_from_str_with_options(text, options) {
-            let (event, span) = event.map_err(|error| YamlError::Syntax {
-                line: error.marker().line(),
-                column: error.marker().col() + 1,
-                reason: error.kind().to_string(),
-            })?;
+        for event in Parser::new_from_str_with_options(text, options(false)) {
+            let (event, span) = event.map_err(|error| syntax(&error))?;
             builder.take(event, &span)?;
         }
         Ok(Self {
@@ -310,6 +314,40 @@ impl Builder<'_> {
             _ => return Err(YamlError::unsupported("a value inside a scalar", 0)),
         }
         Ok(())
+    }
+}
+
+/// The comments that begin in a part of a text, each from its `#` to the end of its line.
+///
+/// # Errors
+/// [`YamlError::Syntax`] with the place of the fault.
+pub fn comments(text: &str, part: &Range<usize>) -> Result<Vec<String>, YamlError> {
+    let mut found = Vec::new();
+    for event in Parser::new_from_str_with_options(text, options(true)) {
+        let (event, span) = event.map_err(|error| syntax(&error))?;
+        let start = span.start.byte_offset().unwrap_or(text.len());
+        if let Event::Comment(words, _) = event
+            && part.contains(&start)
+        {
+            found.push(format!("#{}", words.trim_end()));
+        }
+    }
+    Ok(found)
+}
+
+fn options(with_comments: bool) -> Options {
+    let mut options = Options::default();
+    options.set_emit_comments(with_comments);
+    // As kubectl's reader: a line behind such a scalar would change what it says.
+    options.block_scalar_eof_without_line_feed = true;
+    options
+}
+
+fn syntax(error: &ScanError) -> YamlError {
+    YamlError::Syntax {
+        line: error.marker().line(),
+        column: error.marker().col() + 1,
+        reason: error.kind().to_string(),
     }
 }
 
