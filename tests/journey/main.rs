@@ -61,6 +61,9 @@ fn a_cluster_does_what_a_cluster_does_from_start_to_delete() {
     journey.run("a service is resolved by name from another pod", || {
         workloads::service_by_name(&coracle)
     });
+    journey.run("a manifest of an API version that is gone", || {
+        workloads::old_manifest(&coracle)
+    });
     journey.run("logs of a pod", || workloads::logs(&coracle));
     journey.run("exec with a terminal", || workloads::exec(&coracle));
     journey.run("port-forward", || workloads::port_forward(&coracle));

@@ -1,8 +1,11 @@
 //! What runs on a cluster: the everyday kinds of Kubernetes, through kubectl.
 
-use coracle_tests::{Coracle, ImageArchive, Terminal, archive_of_one_program, until, until_some};
+use coracle_tests::{
+    Coracle, ImageArchive, Terminal, archive_of_one_program, until, until_some, write,
+};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::Duration;
 
 /// Beyond what a pod under software emulation needs; it only catches what hangs.
@@ -49,6 +52,46 @@ pub(super) fn deployment(coracle: &Coracle) {
         "3"
     );
     coracle.kubectl("wait pod/client --for=condition=Ready --timeout=600s");
+}
+
+/// kubectl refuses it, and what `convert` makes of it runs.
+pub(super) fn old_manifest(coracle: &Coracle) {
+    let (old, new) = (
+        coracle.work().join("old.yaml"),
+        coracle.work().join("new.yaml"),
+    );
+    write(
+        &old,
+        "# As in 2016.
+apiVersion: extensions/v1beta1
+kind: Deployment
+metadata: {name: old}
+spec:
+  template:
+    metadata: {labels: {app: old}}
+    spec:
+      containers: [{name: old, image: 'coracle.internal/busybox:1.37', command: [sleep, '100000']}]
+",
+    );
+    let apply = |file: &Path| coracle.kubectl_run(["apply", "-f", file.to_str().unwrap()]);
+    let refused = apply(&old).done();
+    assert_ne!(refused.code(), Some(0), "{refused}");
+    let advice = format!(
+        "`coracle convert {}` brings it to current ones",
+        old.display()
+    );
+    assert!(refused.stderr.contains(&advice), "{refused}");
+    let converted = coracle
+        .run("convert")
+        .args([&old])
+        .args(["-o"])
+        .args([&new])
+        .ok();
+    let told = "old.yaml:2: Deployment old: extensions/v1beta1 is apps/v1";
+    assert!(converted.stderr.contains(told), "{converted}");
+    apply(&new).ok();
+    rolled_out(coracle, "deployment/old");
+    coracle.kubectl("delete deployment old");
 }
 
 pub(super) fn service_by_name(coracle: &Coracle) {

@@ -11,6 +11,7 @@
 
 mod autostart;
 mod before_the_boot;
+mod convert;
 mod download;
 mod host;
 mod kubeconfigs;

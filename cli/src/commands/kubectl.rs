@@ -1,6 +1,7 @@
 //! `coracle kubectl`, and this program under the name `kubectl`.
 
 use super::App;
+use super::convert::warn_of_old;
 use crate::cluster::spec::DEFAULT_KUBERNETES_VERSION;
 use crate::cluster::{self, Cluster};
 use crate::error::{Context as _, Error, ErrorId, Result};
@@ -31,6 +32,7 @@ impl Args {
             .arg("--context")
             .arg(app.settings.profile.as_str())
             .args(&self.arguments);
+        warn_of_old(&self.arguments);
         crate::exec::become_program(command)
     }
 }
@@ -39,6 +41,7 @@ impl Args {
 pub fn as_kubectl() -> Option<ExitCode> {
     let mut arguments = std::env::args_os();
     let name = PathBuf::from(arguments.next()?);
+    let arguments: Vec<OsString> = arguments.collect();
     if name.file_stem()? != "kubectl" {
         return None;
     }
@@ -54,7 +57,8 @@ pub fn as_kubectl() -> Option<ExitCode> {
         let version = cluster.and_then(|found| found.kubernetes().map(str::to_owned).ok());
         let version = version.unwrap_or_else(|| DEFAULT_KUBERNETES_VERSION.to_owned());
         let mut command = Command::new(program(&settings, &version)?);
-        command.args(arguments);
+        command.args(&arguments);
+        warn_of_old(&arguments);
         crate::exec::become_program(command)
     });
     Some(match outcome {

@@ -69,6 +69,8 @@ table! {
         "correct the line that is named above";
     ComposeInvalid = "COMPOSE_INVALID", 18, "A Compose file, or a file of variables beside it, is not valid.",
         "correct the line that is named above; `docker compose config` checks it too";
+    ManifestInvalid = "MANIFEST_INVALID", 18, "A file of manifests cannot be read, or not be changed in place.",
+        "correct the line that is named above, or write it in a plainer form; `kubectl apply --dry-run=client -f FILE` checks it too";
     CertificateInvalid = "CERTIFICATE_INVALID", 18, "A file in the folder of certificates to trust is not one.",
         "replace the file that is named above, or take it out of the folder";
     FilesInvalid = "FILES_INVALID", 18, "A file for all machines cannot be read, or has no place in one.",

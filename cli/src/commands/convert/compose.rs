@@ -1,12 +1,11 @@
-//! `coracle convert`.
+//! A Compose file and what is around it.
 
-use super::App;
 use crate::cluster::Cluster;
 use crate::cluster::mount::Mount;
+use crate::commands::App;
 use crate::error::{Context as _, Error, ErrorId, Result};
-use coracle_convert::{Conversion, EnvFile, FileKind, Files, Source};
+use coracle_convert::{EnvFile, FileKind, Files, Source};
 use coracle_protocol::machine_path;
-use coracle_vm::store::atomic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,18 +18,10 @@ const FILES: [&str; 4] = [
     "docker-compose.yml",
 ];
 
-/// Turn a Compose file into manifests for Kubernetes
-///
-/// Prints them, so that `coracle convert | kubectl apply -f -` runs the project. What does not map is a
-/// warning that names the line. Variables come from the environment and from the `.env` beside the file.
+/// What is for Compose files only.
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The Compose file, if it is not the folder's own
-    file: Option<PathBuf>,
-    /// Write to a file, which must not be there yet
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// The project's name, if the file has none
+pub(super) struct Options {
+    /// The project's name, if the Compose file has none
     #[arg(long, value_name = "NAME")]
     project_name: Option<String>,
     /// Services of these profiles too, or of all with *
@@ -46,68 +37,72 @@ pub struct Args {
     env_file: Option<PathBuf>,
 }
 
-impl Args {
-    pub async fn run(self, app: &App) -> Result<u8> {
-        let file = match self.file {
-            Some(file) => file,
-            None => {
-                warn_of_override(app);
-                own_file()?
-            }
-        };
-        let unreadable = || format!("cannot read {}", file.display());
-        let text = std::fs::read_to_string(&file).context(ErrorId::Usage, unreadable)?;
-        let file = std::path::absolute(&file).context(ErrorId::Usage, unreadable)?;
-        let folder = file.parent().unwrap_or(Path::new("/"));
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let home = &app.settings.user_home;
-        let files = Beside {
-            folder,
-            home,
-            mounts: Cluster::find(&app.settings)
-                .ok()
-                .and_then(|cluster| cluster.record().mounts.clone())
-                .unwrap_or_default(),
-        };
-        let home = in_machine(home).ok();
-        let variables = variables(folder, self.env_file.as_deref())?;
-        let of_file = |name: &str| variables.get(name).filter(|value| !value.is_empty());
-        let mut profiles: BTreeSet<String> = self.compose_profile.into_iter().collect();
-        if profiles.is_empty() {
-            let named = of_file("COMPOSE_PROFILES").into_iter();
-            profiles.extend(named.flat_map(|names| names.split(',')).map(str::to_owned));
-        }
-        let project = self.project_name.as_deref();
-        let project = project.or_else(|| of_file("COMPOSE_PROJECT_NAME").map(String::as_str));
-        let source = Source {
-            file: &file.file_name().unwrap_or_default().to_string_lossy(),
-            text: &text,
-            project: project.unwrap_or(&name),
-            folder: &in_machine(folder)?,
-            home: home.as_deref(),
-            variables: &variables,
-            profiles: &profiles,
-            files: &files,
-        };
-        let converted = coracle_convert::convert(&source)
-            .map_err(|error| Error::new(ErrorId::ComposeInvalid, error.to_string()))?;
-        let manifests = coracle_convert::to_yaml(&converted.objects);
-        let manifests = manifests.context(ErrorId::Internal, || "cannot write manifests".into())?;
-        match &self.output {
-            None => crate::print::stdout(&manifests),
-            Some(output) => write(output, &manifests)?,
-        }
-        tell(app, source.file, &converted);
-        Ok(0)
+impl Options {
+    /// One of them that was typed.
+    pub(super) fn typed(&self) -> Option<&'static str> {
+        let project = self.project_name.is_some().then_some("--project-name");
+        project.or_else(|| self.env_file.is_some().then_some("--env-file"))
     }
 }
 
+/// The manifests of a Compose file, and what they do not say.
+pub(super) struct Converted {
+    pub(super) manifests: String,
+    /// Each with its line: `LINE: what is lost`.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Turns the Compose file at a path, whose text was read.
+pub(super) fn convert(app: &App, file: &Path, text: &str, options: &Options) -> Result<Converted> {
+    let file = std::path::absolute(file)
+        .context(ErrorId::Usage, || format!("cannot read {}", file.display()))?;
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let home = &app.settings.user_home;
+    let files = Beside {
+        folder,
+        home,
+        mounts: Cluster::find(&app.settings)
+            .ok()
+            .and_then(|cluster| cluster.record().mounts.clone())
+            .unwrap_or_default(),
+    };
+    let home = in_machine(home).ok();
+    let variables = variables(folder, options.env_file.as_deref())?;
+    let of_file = |name: &str| variables.get(name).filter(|value| !value.is_empty());
+    let mut profiles: BTreeSet<String> = options.compose_profile.iter().cloned().collect();
+    if profiles.is_empty() {
+        let named = of_file("COMPOSE_PROFILES").into_iter();
+        profiles.extend(named.flat_map(|names| names.split(',')).map(str::to_owned));
+    }
+    let project = options.project_name.as_deref();
+    let project = project.or_else(|| of_file("COMPOSE_PROJECT_NAME").map(String::as_str));
+    let source = Source {
+        file: &file.file_name().unwrap_or_default().to_string_lossy(),
+        text,
+        project: project.unwrap_or(&name),
+        folder: &in_machine(folder)?,
+        home: home.as_deref(),
+        variables: &variables,
+        profiles: &profiles,
+        files: &files,
+    };
+    let converted = coracle_convert::convert(&source)
+        .map_err(|error| Error::new(ErrorId::ComposeInvalid, error.to_string()))?;
+    let manifests = coracle_convert::to_yaml(&converted.objects);
+    Ok(Converted {
+        manifests: manifests.context(ErrorId::Internal, || "cannot write manifests".into())?,
+        warnings: converted.warnings.iter().map(ToString::to_string).collect(),
+    })
+}
+
 /// The Compose file of the current folder.
-fn own_file() -> Result<PathBuf> {
+pub(super) fn own_file(app: &App) -> Result<PathBuf> {
+    warn_of_override(app);
     let found = FILES.iter().map(PathBuf::from).find(|file| file.is_file());
     found.ok_or_else(|| {
         let message = format!("there is no {} here", FILES[0]);
-        Error::new(ErrorId::Usage, message).help("name the Compose file")
+        Error::new(ErrorId::Usage, message).help("name the file: a Compose file, or manifests")
     })
 }
 
@@ -164,23 +159,6 @@ fn in_machine(folder: &Path) -> Result<String> {
         Error::new(ErrorId::Usage, message)
     })?;
     Ok(machine_path(text).unwrap_or_else(|| text.to_owned()))
-}
-
-fn write(file: &Path, manifests: &str) -> Result<()> {
-    if file.exists() {
-        let message = format!("{} is there already", file.display());
-        return Err(Error::new(ErrorId::Usage, message).help("choose another name, or remove it"));
-    }
-    atomic::write(file, manifests.as_bytes()).context(ErrorId::Usage, || {
-        format!("cannot write {}", file.display())
-    })
-}
-
-/// What the manifests do not say.
-fn tell(app: &App, file: &str, converted: &Conversion) {
-    for warning in &converted.warnings {
-        app.progress.warning(&format!("{file}:{warning}"));
-    }
 }
 
 /// Files beside the Compose file.
