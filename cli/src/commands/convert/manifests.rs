@@ -82,7 +82,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, version: &str| {
             let path = folder.path().join(name);
-            std::fs::write(&path, format!("apiVersion: {version}\nkind: CronJob\n")).unwrap();
+            let text = format!("apiVersion: {version}\nkind: CronJob\n");
+            coracle_vm::store::atomic::write(&path, text.as_bytes()).unwrap();
             path.to_str().unwrap().to_owned()
         };
         let (before, now) = (
