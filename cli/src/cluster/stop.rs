@@ -93,11 +93,9 @@ async fn sleep(app: &App, cluster: &Cluster, wake_at: Option<OffsetDateTime>) ->
         ));
     }
     if !cluster.driver()?.capabilities().can_hibernate {
-        return Err(Error::new(
-            ErrorId::Unsupported,
-            "a cluster cannot sleep here: its machine cannot be saved on this system",
-        )
-        .help("`coracle stop` shuts it down"));
+        let error = cluster.unable(super::SLEEP);
+        let name = cluster.dir().name();
+        return Err(error.help(format!("`coracle stop -p {name}` shuts it down")));
     }
     let saving = host_agent::sleep(cluster.dir(), wake_at);
     if synced(app, cluster, saving).await? {
