@@ -88,4 +88,6 @@ spec:
 "
     ));
     cluster.kubectl("wait pod/known --for=condition=Ready --timeout=300s");
+    cluster.kubectl("delete pod pulled known --now");
+    docker.ok("rm -f -v registry");
 }

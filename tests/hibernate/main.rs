@@ -84,7 +84,7 @@ fn what_goes_wrong_with_a_save_is_told_and_overcome() {
     test.run("damage that only shows in use", || {
         damage::is_seen_in_use(Cluster::new(&coracle, "damaged"));
     });
-    test.run("five starts of five clusters at once", || {
+    test.run_long("five starts of five clusters at once", || {
         many::clusters(&coracle)
     });
     test.run("five starts of one cluster at once", || {

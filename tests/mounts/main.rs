@@ -50,7 +50,7 @@ fn folders_of_the_host_are_in_pods() {
         outlives_its_host_agent(&site);
     });
     test.run("a stop and a start", || goes_on_after_a_stop(&site));
-    test.run("a second cluster beside it, and a copy", || {
+    test.run_long("a second cluster beside it, and a copy", || {
         several_share_a_folder(&coracle, &site);
     });
     coracle.delete_all();

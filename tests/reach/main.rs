@@ -91,13 +91,13 @@ fn a_cluster_that_nobody_uses_sleeps() {
     test.run("a stop ends its sleep", || {
         sleep::a_stop_ends_its_sleep(&shop)
     });
-    test.run("a stop at a later time", || {
+    test.run_long("a stop at a later time", || {
         sleep::a_stop_is_scheduled(&shop)
     });
     test.run("it sleeps when nobody uses it", || {
         sleep::nobody_uses_it(&shop)
     });
-    test.run("a CronJob keeps it awake or wakes it", || {
+    test.run_long("a CronJob keeps it awake or wakes it", || {
         sleep::a_cron_job_is_due(&shop);
     });
     test.run("one that sleeps is deleted", || {

@@ -185,6 +185,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a port gives no event when it is free; the waiting has a limit"
+    )]
     fn a_port_that_somebody_holds_is_not_free() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -3,7 +3,7 @@
 use super::given;
 use super::identity::{self, IdentityFiles};
 use super::mount::Mount;
-use super::record::{ClusterRecord, Endpoint};
+use super::record::Endpoint;
 use super::spec::ClusterSpec;
 use super::template::{self, Beginning};
 use super::{Cluster, QUIT_LIMIT, image, store};
@@ -29,7 +29,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Host name and node name of every cluster.
 pub const NODE_NAME: &str = "coracle";
-/// The guest's address in QEMU's user network, and what is around it.
+/// The guest's own network, which is that of QEMU's user network. Where a driver's networks give
+/// addresses, the guest leads it to those.
 pub const GUEST_NETWORK: GuestNetworkAddresses = GuestNetworkAddresses {
     guest: Ipv4Addr::new(10, 0, 2, 15),
     gateway: Ipv4Addr::new(10, 0, 2, 2),
@@ -299,7 +300,7 @@ async fn finish(cluster: &Cluster, boots_with: &IdentityFiles, parcel: &Parcel) 
 
 /// Settings, identity and what the host gives as a seed disk.
 fn write_seed(cluster: &Cluster, files: &IdentityFiles, parcel: &Parcel) -> Result<()> {
-    let mut config = guest_config(cluster.record(), files)?;
+    let mut config = guest_config(cluster, files)?;
     if *files != cluster.passing_identity() {
         // One that becomes a template has none.
         let mounts = cluster.record().mounts.iter().flatten();
@@ -324,7 +325,8 @@ fn seed_disk(cluster: &Cluster) -> Result<&Path> {
     cluster.disk(DiskRole::Seed)
 }
 
-fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestConfig> {
+fn guest_config(cluster: &Cluster, files: &IdentityFiles) -> Result<GuestConfig> {
+    let record = cluster.record();
     let spec = &record.spec;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -351,6 +353,10 @@ fn guest_config(record: &ClusterRecord, files: &IdentityFiles) -> Result<GuestCo
             prefix: 24,
             gateway: GUEST_NETWORK.gateway,
             dns: vec![GUEST_NETWORK.dns.into()],
+            dhcp: match cluster.driver()?.capabilities().guest_address {
+                GuestAddress::Forwarded => false,
+                GuestAddress::Direct => true,
+            },
         },
         agent: files.agent_identity()?,
         ssh: files.ssh_identity()?,
@@ -413,7 +419,7 @@ pub async fn take_own_identity(
     present: &IdentityFiles,
     limit: Duration,
 ) -> Result<(AgentClient, String)> {
-    let config = guest_config(cluster.record(), &cluster.identity_files())?;
+    let config = guest_config(cluster, &cluster.identity_files())?;
     let seed = seed::encode_unpadded(&config).context(ErrorId::Internal, || {
         "cannot write the machine's identity".into()
     })?;

@@ -9,7 +9,6 @@ use crate::settings::Settings;
 use coracle_vm::spec::Architecture;
 use coracle_vm::{
     AcceleratorChoice, AnyDriver, Capabilities, Driver as _, DriverError, DriverFacts, DriverKind,
-    GuestAddress,
 };
 
 /// A driver that works here.
@@ -69,15 +68,10 @@ pub async fn all(settings: &Settings) -> Vec<(DriverKind, Result<Working, Driver
 /// keeps the first of the list.
 pub async fn choose(settings: &Settings, asked: Option<DriverKind>) -> Result<DriverFacts> {
     if let Some(kind) = asked {
-        let facts = probe(settings, kind).await?.facts;
-        check(settings, kind)?;
-        return Ok(facts);
+        return Ok(probe(settings, kind).await?.facts);
     }
     let mut found = Vec::new();
     for &kind in DriverKind::ALL {
-        if check(settings, kind).is_err() {
-            continue;
-        }
         let probed = probe(settings, kind).await;
         if probed
             .as_ref()
@@ -93,19 +87,6 @@ pub async fn choose(settings: &Settings, asked: Option<DriverKind>) -> Result<Dr
         }
     }
     best(found)
-}
-
-/// The machine inside has a fixed address, which it keeps only in a network of its own.
-fn check(settings: &Settings, kind: DriverKind) -> Result<(), DriverError> {
-    let driver = AnyDriver::new(kind, settings.programs())?;
-    match driver.capabilities().guest_address {
-        GuestAddress::Forwarded => Ok(()),
-        GuestAddress::Direct => Err(DriverError::Unable {
-            kind,
-            reason: "its network gives machines their addresses, and this version's ask for none"
-                .to_owned(),
-        }),
-    }
 }
 
 /// The first of the best, or the first error.

@@ -52,6 +52,9 @@ impl Mount {
             .ok_or_else(|| {
                 invalid("write HOST:GUEST, such as ./src:/mnt/src; GUEST is a path in the machine")
             })?;
+        if guest.contains(':') {
+            return Err(invalid("what may follow HOST:GUEST is :ro or :rw"));
+        }
         let guest = guest_path(&format!("/{guest}"))
             .ok_or_else(|| invalid(&format!("choose a place below {}", roots())))?;
         Ok(Self {
@@ -309,6 +312,8 @@ mod tests {
             &format!("{host}:/mnt/../etc"),
             &format!("{host}:mnt/src"),
             &format!("{host}/missing:/mnt/src"),
+            &format!("{host}:/mnt/src:readonly"),
+            &format!("{host}:/mnt/src:ro:rw"),
         ] {
             let error = Mount::parse(wrong).unwrap_err();
             assert_eq!(error.id(), ErrorId::Usage, "{wrong}");

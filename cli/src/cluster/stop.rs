@@ -126,7 +126,12 @@ async fn end_machine(app: &App, cluster: &Cluster, shut_down: bool) -> Result<St
     }
     // A cluster without an identity of its own was never ready: there is nothing to go on with.
     let is_whole = !cluster.passing_identity().exists();
-    if !shut_down && is_whole && driver.capabilities().can_hibernate {
+    let can_hibernate = driver.capabilities().can_hibernate;
+    if !shut_down && !can_hibernate {
+        app.progress
+            .info("its machine cannot be saved on this system, and is shut down");
+    }
+    if !shut_down && is_whole && can_hibernate {
         match synced(app, cluster, host_agent::hibernate(cluster)).await {
             Ok(()) => return Ok(Stopped::Saved),
             // Shutting down would lose what runs for want of space that can be made.

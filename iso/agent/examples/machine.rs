@@ -2,7 +2,7 @@
 //! and talks to the agent that booted with it.
 //!
 //! ```text
-//! machine seed FOLDER                       FOLDER/seed.img, keys and a kubeconfig
+//! machine seed FOLDER [dhcp]                FOLDER/seed.img, keys and a kubeconfig
 //! machine ready FOLDER ADDRESS              follows the components until all are ready
 //! machine exec FOLDER ADDRESS PROGRAM...    runs a program as root
 //! machine logs FOLDER ADDRESS [COMPONENT]
@@ -38,7 +38,7 @@ mod identity;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-fn write_seed(folder: &Path) -> Outcome<()> {
+fn write_seed(folder: &Path, dhcp: bool) -> Outcome<()> {
     fs::create_dir_all(folder)?;
     let cluster = identity::authority("cluster")?;
     let clients = identity::authority("clients")?;
@@ -82,6 +82,7 @@ fn write_seed(folder: &Path) -> Outcome<()> {
             prefix: 24,
             gateway: Ipv4Addr::new(10, 0, 2, 2),
             dns: vec![Ipv4Addr::new(10, 0, 2, 3).into()],
+            dhcp,
         },
         agent: ServerIdentity {
             certificate: agent.0,
@@ -160,7 +161,8 @@ async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["seed", folder] => write_seed(Path::new(folder)),
+        ["seed", folder] => write_seed(Path::new(folder), false),
+        ["seed", folder, "dhcp"] => write_seed(Path::new(folder), true),
         ["ready", folder, address] => {
             let began = Instant::now();
             let client = connect(Path::new(folder), address).await?;

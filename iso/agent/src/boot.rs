@@ -14,7 +14,7 @@ use crate::host_folders::HostFolders;
 use crate::kernel;
 use crate::logs::{self, Logs};
 use crate::mounts;
-use crate::network;
+use crate::network::{self, Addressing};
 use crate::pki;
 use crate::place::{self, Access};
 use crate::power;
@@ -29,8 +29,9 @@ use crate::supervise::Supervisor;
 use crate::table::{self, Table};
 use crate::tls::{Callers, Identity, Spoken};
 use crate::upkeep::{Certificates, Upkeep};
+use crate::uplink::{Uplink, UplinkError};
 use coracle_protocol::given::Given;
-use coracle_protocol::guest::{GuestConfig, SshIdentity};
+use coracle_protocol::guest::{GuestConfig, GuestNetwork, SshIdentity};
 use coracle_protocol::{AGENT_PORT, DOCKER_PORT, GUEST_USER, SSH_PORT, iso_layer, seed};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::time::ClockId;
@@ -86,6 +87,9 @@ pub enum BootError {
     /// The network cannot be set up.
     #[error(transparent)]
     Network(#[from] network::NetworkError),
+    /// The network gave no address.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
     /// The table of components cannot be used.
     #[error(transparent)]
     Table(#[from] table::TableError),
@@ -159,7 +163,7 @@ pub fn run() -> Result<Infallible, BootError> {
         kernel::complain(&format!("kernel parameter {complaint}"));
     }
     network::loopback()?;
-    network::first_card(&config.network)?;
+    let uplink = join_network(&config.network)?;
     for complaint in processors::join_all(Path::new("/sys")) {
         kernel::complain(&format!("letting all processors join: {complaint}"));
     }
@@ -170,6 +174,8 @@ pub fn run() -> Result<Infallible, BootError> {
             "not all that the host gives is in its place: {error}"
         ));
     }
+    // Nothing has started yet.
+    given.is_seen();
     place_machine_files(&config)?;
     let values = render::values(&config).map_err(|source| table::TableError::Render {
         name: "settings".into(),
@@ -184,14 +190,16 @@ pub fn run() -> Result<Infallible, BootError> {
         .enable_all()
         .build()
         .map_err(step("cannot start the runtime"))?;
-    runtime.block_on(serve(config, components, given))
+    runtime.block_on(serve(config, components, given, uplink))
 }
 
 async fn serve(
     config: GuestConfig,
     components: Vec<table::Component>,
     given: Receiver,
+    uplink: Option<Uplink>,
 ) -> Result<Infallible, BootError> {
+    let given = Arc::new(given);
     let children = Children::start(true).map_err(step("cannot watch for signals"))?;
     let logs = Arc::new(Logs::new(LOGS.into(), logs::LIMIT));
     logs.note(&format!(
@@ -214,6 +222,18 @@ async fn serve(
     if let Err(error) = given.guard_host(&children, given.host_access()).await {
         kernel::complain(&format!("pods may reach the host: {error}"));
     }
+    let uplink = match uplink {
+        Some(uplink) => match uplink.keep(&children, &logs, &given).await {
+            Ok(keeper) => Some(keeper),
+            Err(error) => {
+                kernel::complain(&format!(
+                    "neither host nor name server are reached: {error}"
+                ));
+                None
+            }
+        },
+        None => None,
+    };
     let host_folders = Arc::new(HostFolders::default());
     for refusal in host_folders.at_boot(config.host_folders) {
         kernel::complain(&format!(
@@ -244,7 +264,7 @@ async fn serve(
         address: config.network.address,
         administrators: administrators(),
     });
-    let upkeep = Upkeep::start(&children, &logs, &supervisor, certificates);
+    let upkeep = Upkeep::start(&children, &logs, &supervisor, certificates, uplink);
     let agent = Arc::new(Agent {
         image_digest: config.image_digest.clone(),
         kubernetes_version: config.kubernetes.map(|one| one.version).unwrap_or_default(),
@@ -261,7 +281,7 @@ async fn serve(
             pki: PKI.into(),
             standstill: Standstill::default(),
         },
-        given: Arc::new(given),
+        given,
         host_folders,
         engine,
         upkeep,
@@ -282,6 +302,21 @@ async fn serve(
     Err(step("the agent's API ended")(
         io::ErrorKind::UnexpectedEof.into(),
     ))
+}
+
+/// Brings the first card up. What comes back, where the network gives addresses, has to be kept.
+fn join_network(network: &GuestNetwork) -> Result<Option<Uplink>, BootError> {
+    let card = network::first_card()?;
+    if network.dhcp {
+        return Ok(Some(Uplink::begin(card, network)?));
+    }
+    let own = Addressing {
+        address: network.address,
+        prefix: network.prefix,
+        gateway: Some(network.gateway),
+    };
+    network::set(&card, &own)?;
+    Ok(None)
 }
 
 /// The Docker API: inside for everybody whom the group lets in, outside where it has an identity.

@@ -52,3 +52,4 @@ pub mod supervise;
 pub mod table;
 pub mod tls;
 pub mod upkeep;
+pub mod uplink;

@@ -1,8 +1,7 @@
-//! The first network card: a static address and a default route, set with the classic
-//! interface calls (netdevice(7)), so that no netlink library is needed.
+//! The first network card: its address and the default route, set with the classic interface calls
+//! (netdevice(7)), so that no netlink library is needed.
 
 use crate::kernel;
-use coracle_protocol::guest::GuestNetwork;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::fs;
@@ -33,23 +32,54 @@ pub enum NetworkError {
     },
 }
 
+/// Where a card is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addressing {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Length of the network's prefix in bits.
+    pub prefix: u8,
+    /// Where the default route leads; None for a network that leads nowhere.
+    pub gateway: Option<Ipv4Addr>,
+}
+
 /// Brings the loopback interface up.
 pub fn loopback() -> Result<(), NetworkError> {
     Card::open("lo")?.bring_up()
 }
 
-/// Brings the first card up with its address and the default route; returns its name.
-pub fn first_card(network: &GuestNetwork) -> Result<String, NetworkError> {
-    let name = kernel::wait_for(CARD, || {
+/// The name of the first card, as soon as it is there.
+pub fn first_card() -> Result<String, NetworkError> {
+    kernel::wait_for(CARD, || {
         cards(Path::new("/sys/class/net")).into_iter().next()
     })
-    .ok_or(NetworkError::NoCard)?;
-    let card = Card::open(&name)?;
-    card.set_address(libc::SIOCSIFADDR, "the address", network.address)?;
-    card.set_address(libc::SIOCSIFNETMASK, "the netmask", netmask(network.prefix))?;
+    .ok_or(NetworkError::NoCard)
+}
+
+/// Brings a card up, without any address.
+pub fn bring_up(card: &str) -> Result<(), NetworkError> {
+    Card::open(card)?.bring_up()
+}
+
+/// Gives a card its address and leads the default route there, in place of what it had.
+pub fn set(card: &str, to: &Addressing) -> Result<(), NetworkError> {
+    let card = Card::open(card)?;
+    card.set_address(libc::SIOCSIFADDR, "the address", to.address)?;
+    card.set_address(libc::SIOCSIFNETMASK, "the netmask", netmask(to.prefix))?;
     card.bring_up()?;
-    card.default_route(network.gateway)?;
-    Ok(name)
+    card.remove_default_route()?;
+    match to.gateway {
+        Some(gateway) => card.add_default_route(gateway),
+        None => Ok(()),
+    }
+}
+
+/// Gives the machine an address that no card has.
+pub fn own_address(address: Ipv4Addr) -> Result<(), NetworkError> {
+    // A second address of an interface has a name of its own.
+    let alias = Card::open("lo:0")?;
+    alias.set_address(libc::SIOCSIFADDR, "the machine's address", address)?;
+    alias.set_address(libc::SIOCSIFNETMASK, "the netmask", netmask(32))
 }
 
 /// Physical cards by name: those with a device behind them.
@@ -150,11 +180,8 @@ impl Card {
         self.call(libc::SIOCSIFFLAGS as libc::Ioctl, &mut request, "the flags")
     }
 
-    fn default_route(&self, gateway: Ipv4Addr) -> Result<(), NetworkError> {
-        // SAFETY: rtentry is plain data, for which zeros are valid.
-        let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
-        route.rt_dst = socket_address(Ipv4Addr::UNSPECIFIED);
-        route.rt_genmask = socket_address(Ipv4Addr::UNSPECIFIED);
+    fn add_default_route(&self, gateway: Ipv4Addr) -> Result<(), NetworkError> {
+        let mut route = default_route();
         route.rt_gateway = socket_address(gateway);
         route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
         self.call(
@@ -163,6 +190,30 @@ impl Card {
             "the default route",
         )
     }
+
+    /// Removes the default route, if there is one.
+    fn remove_default_route(&self) -> Result<(), NetworkError> {
+        let mut route = default_route();
+        route.rt_flags = libc::RTF_UP;
+        let what = "the former default route";
+        match self.call(libc::SIOCDELRT as libc::Ioctl, &mut route, what) {
+            Err(NetworkError::Call { source, .. })
+                if source.raw_os_error() == Some(libc::ESRCH) =>
+            {
+                Ok(())
+            }
+            removed => removed,
+        }
+    }
+}
+
+/// A route to everywhere, through nobody yet.
+fn default_route() -> libc::rtentry {
+    // SAFETY: rtentry is plain data, for which zeros are valid.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_dst = socket_address(Ipv4Addr::UNSPECIFIED);
+    route.rt_genmask = socket_address(Ipv4Addr::UNSPECIFIED);
+    route
 }
 
 fn socket_address(address: Ipv4Addr) -> libc::sockaddr {

@@ -9,6 +9,7 @@ use crate::logs::Logs;
 use crate::mounts;
 use crate::pki;
 use crate::supervise::Supervisor;
+use crate::uplink::Keeper;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -21,6 +22,8 @@ use tokio::sync::Notify;
 const LOOK: Duration = Duration::from_secs(6 * 3600);
 /// A clock that was stepped less has not aged anything.
 const LONG_STEP: Duration = Duration::from_secs(3600);
+/// A machine whose clock was stepped further has stood still.
+const STOOD_STILL: Duration = Duration::from_secs(10);
 /// A machine that has just gone on has more urgent work.
 const GROW_PAUSE: Duration = Duration::from_secs(5);
 /// How long a file system may take to grow.
@@ -47,6 +50,7 @@ pub struct Upkeep {
     children: Children,
     logs: Arc<Logs>,
     long_step: Arc<Notify>,
+    uplink: Option<Keeper>,
 }
 
 impl Upkeep {
@@ -56,11 +60,13 @@ impl Upkeep {
         logs: &Arc<Logs>,
         supervisor: &Arc<Supervisor>,
         certificates: Option<Certificates>,
+        uplink: Option<Keeper>,
     ) -> Self {
         let upkeep = Self {
             children: children.clone(),
             logs: Arc::clone(logs),
             long_step: Arc::new(Notify::new()),
+            uplink,
         };
         if let Some(certificates) = certificates {
             let (upkeep, supervisor) = (upkeep.clone(), Arc::clone(supervisor));
@@ -78,6 +84,11 @@ impl Upkeep {
     pub fn clock_stepped(&self, by: Duration) {
         if by > LONG_STEP {
             self.long_step.notify_one();
+        }
+        if by > STOOD_STILL
+            && let Some(uplink) = &self.uplink
+        {
+            uplink.renew();
         }
     }
 

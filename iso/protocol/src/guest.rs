@@ -25,7 +25,7 @@ pub struct GuestConfig {
     pub image_digest: String,
     /// Host name and, with Kubernetes, node name.
     pub hostname: String,
-    /// The first network card's address.
+    /// The network that it is in.
     pub network: GuestNetwork,
     /// Who the agent is, and whom it answers.
     pub agent: ServerIdentity,
@@ -44,7 +44,7 @@ pub struct GuestConfig {
     pub written_at_millis: u64,
 }
 
-/// A static IPv4 address; QEMU's user network always gives the same one.
+/// The machine's own IPv4 network: the same wherever it runs, which is that of QEMU's user network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GuestNetwork {
@@ -56,6 +56,21 @@ pub struct GuestNetwork {
     pub gateway: Ipv4Addr,
     /// Name servers, first one first.
     pub dns: Vec<IpAddr>,
+    /// Whether the card is in another network, which gives it an address by DHCP. The machine has its own
+    /// one beside it, and `gateway` and [`GuestNetwork::name_server`] lead to what that network has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dhcp: bool,
+}
+
+impl GuestNetwork {
+    /// The first name server with an IPv4 address.
+    #[must_use]
+    pub fn name_server(&self) -> Option<Ipv4Addr> {
+        self.dns.iter().find_map(|server| match server {
+            IpAddr::V4(server) => Some(*server),
+            IpAddr::V6(_) => None,
+        })
+    }
 }
 
 /// Mutual TLS of an API that the machine serves.

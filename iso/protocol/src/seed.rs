@@ -182,6 +182,7 @@ mod tests {
                 prefix: 24,
                 gateway: [10, 0, 2, 2].into(),
                 dns: vec![[10, 0, 2, 3].into()],
+                dhcp: false,
             },
             agent: ServerIdentity {
                 certificate: "c".into(),

@@ -2,6 +2,7 @@
 
 use super::{Agent, Replies, blocking_reader};
 use crate::kernel;
+use crate::supervise::RestartError;
 use coracle_protocol::api::give_request::Request as Giving;
 use coracle_protocol::api::machine_server::Machine as Service;
 use coracle_protocol::api::{
@@ -149,8 +150,17 @@ impl Service for Machine {
         let outward = taken.map_err(|error| Status::internal(error.to_string()))?;
         agent.logs.note("took what the host gives");
         if outward {
-            let restarted = agent.supervisor.restart_outward(READY).await;
-            restarted.map_err(|error| Status::internal(error.to_string()))?;
+            let (supervisor, given) = (Arc::clone(&agent.supervisor), Arc::clone(&agent.given));
+            // To its end, also where the caller goes away.
+            let restarted = tokio::spawn(async move {
+                supervisor.restart_outward(READY).await?;
+                given.is_seen();
+                Ok::<_, RestartError>(())
+            });
+            let restarted = restarted.await;
+            restarted
+                .map_err(|error| Status::internal(error.to_string()))?
+                .map_err(|error| Status::internal(error.to_string()))?;
         }
         Ok(Response::new(GiveReply {}))
     }

@@ -37,8 +37,8 @@ impl Engine {
             // dockerd says best what is wrong with it.
             return Ok(body);
         };
-        let is_changed = translate(&mut wanted);
-        for source in sources(&wanted) {
+        let (sources, is_changed) = sources(&mut wanted);
+        for source in sources {
             let path = normal(Path::new(&source));
             if client == Client::Outside && self.may_be_the_hosts(&path) {
                 let brought = self.home.ask(&path.to_string_lossy()).await;
@@ -82,62 +82,63 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// Puts paths of a Windows host as the machine has them; whether there were any.
-fn translate(wanted: &mut Value) -> bool {
-    let mut is_changed = false;
-    let mut put = |text: &mut Value, path: String| {
-        *text = Value::String(path);
-        is_changed = true;
+/// The paths in the machine that a container, or a volume, is to have. Those of a Windows host are put as the
+/// machine has them; the second is whether there were any.
+fn sources(wanted: &mut Value) -> (Vec<String>, bool) {
+    let (mut sources, mut is_changed) = (Vec::new(), false);
+    visit(wanted, |source| {
+        let translated = machine_path(source);
+        is_changed |= translated.is_some();
+        let path = translated.as_deref().unwrap_or(source);
+        // All others are volumes' names.
+        if path.starts_with('/') {
+            sources.push(path.to_owned());
+        }
+        translated
+    });
+    (sources, is_changed)
+}
+
+/// Visits all that may be a folder of the machine; what comes back takes its place.
+fn visit(wanted: &mut Value, mut source: impl FnMut(&str) -> Option<String>) {
+    let mut whole = |text: &mut Value| {
+        if let Some(path) = text.as_str().and_then(&mut source) {
+            *text = Value::String(path);
+        }
     };
-    let host = wanted.get_mut("HostConfig").and_then(Value::as_object_mut);
-    let Some(host) = host else {
-        return false;
+    // A volume of the driver `local` may be a bind mount.
+    if let Some(options) = wanted.get_mut("DriverOpts") {
+        let kinds = options["o"].as_str().unwrap_or_default();
+        if kinds.split(',').any(|one| one == "bind")
+            && let Some(device) = options.get_mut("device")
+        {
+            whole(device);
+        }
+    }
+    let Some(host) = wanted.get_mut("HostConfig") else {
+        return;
     };
+    let mounts = host.get_mut("Mounts").and_then(Value::as_array_mut);
+    for mount in mounts.into_iter().flatten() {
+        if mount["Type"] == "bind"
+            && let Some(place) = mount.get_mut("Source")
+        {
+            whole(place);
+        }
+    }
     let binds = host.get_mut("Binds").and_then(Value::as_array_mut);
     for bind in binds.into_iter().flatten() {
         let text = bind.as_str().unwrap_or_default();
-        // The drive's own colon is the second character.
+        // A drive's own colon is the second character.
         let end = text.get(2..).and_then(|rest| rest.find(':'));
-        let parts = end.map(|end| text.split_at(end + 2));
-        let translated = parts.and_then(|(source, rest)| Some(machine_path(source)? + rest));
-        if let Some(path) = translated {
-            put(bind, path);
+        let end = end.map(|end| end + 2).or_else(|| text.find(':'));
+        let Some((place, rest)) = end.map(|end| text.split_at(end)) else {
+            continue;
+        };
+        if let Some(path) = source(place) {
+            *bind = Value::String(path + rest);
         }
     }
-    let mounts = host.get_mut("Mounts").and_then(Value::as_array_mut);
-    for mount in mounts.into_iter().flatten() {
-        let is_bind = mount["Type"] == "bind";
-        let source = mount.get_mut("Source").filter(|_| is_bind);
-        if let Some(source) = source
-            && let Some(path) = machine_path(source.as_str().unwrap_or_default())
-        {
-            put(source, path);
-        }
-    }
-    is_changed
-}
-
-/// The paths in the machine that a container, or a volume, is to have.
-fn sources(wanted: &Value) -> Vec<String> {
-    let host = &wanted["HostConfig"];
-    // A volume of the driver `local` may be a bind mount.
-    let options = &wanted["DriverOpts"];
-    let is_bind = options["o"]
-        .as_str()
-        .is_some_and(|o| o.split(',').any(|one| one == "bind"));
-    let device = options["device"].as_str().filter(|_| is_bind);
-    let binds = super::images::each(&host["Binds"]).filter_map(Value::as_str);
-    let binds = binds.filter_map(|bind| bind.split_once(':').map(|(source, _)| source));
-    let mounts = super::images::each(&host["Mounts"])
-        .filter(|mount| mount["Type"] == "bind")
-        .filter_map(|mount| mount["Source"].as_str());
-    binds
-        .chain(mounts)
-        .chain(device)
-        // All others are volumes' names.
-        .filter(|source| source.starts_with('/'))
-        .map(str::to_owned)
-        .collect()
 }
 
 #[cfg(test)]
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn sources_are_paths_and_no_names_of_volumes() {
-        let wanted = json!({"HostConfig": {
+        let mut wanted = json!({"HostConfig": {
             "Binds": ["/home/me/src:/src:ro", "data:/data", "/var/run/docker.sock:/var/run/docker.sock"],
             "Mounts": [
                 {"Type": "bind", "Source": "/home/me/conf", "Target": "/conf"},
@@ -155,12 +156,13 @@ mod tests {
                 {"Type": "tmpfs", "Target": "/tmp"},
             ],
         }});
-        let expected = ["/home/me/src", "/var/run/docker.sock", "/home/me/conf"];
-        assert_eq!(sources(&wanted), expected);
-        assert_eq!(sources(&json!({"Image": "app"})).len(), 0);
-        let volume =
+        let expected = ["/home/me/conf", "/home/me/src", "/var/run/docker.sock"];
+        let paths = |wanted: &mut Value| sources(wanted).0;
+        assert_eq!(paths(&mut wanted), expected);
+        assert_eq!(paths(&mut json!({"Image": "app"})).len(), 0);
+        let mut volume =
             json!({"DriverOpts": {"type": "none", "o": "rw,bind", "device": "/home/me/data"}});
-        assert_eq!(sources(&volume), ["/home/me/data"]);
+        assert_eq!(paths(&mut volume), ["/home/me/data"]);
         let nowhere = normal(Path::new("/home/me/../../nowhere/./x"));
         assert_eq!(nowhere, Path::new("/nowhere/x"));
     }
@@ -171,16 +173,22 @@ mod tests {
             "Binds": [r"C:\Users\me\src:/src:ro", "data:/data", "/c:/d"],
             "Mounts": [{"Type": "bind", "Source": "d:/conf", "Target": "/conf"}],
         }});
-        assert!(translate(&mut wanted));
+        let places = ["/host/d/conf", "/host/c/Users/me/src", "/c"];
         assert_eq!(
-            sources(&wanted),
-            ["/host/c/Users/me/src", "/c", "/host/d/conf"]
+            sources(&mut wanted),
+            (places.map(str::to_owned).into(), true)
         );
         assert_eq!(
             wanted["HostConfig"]["Binds"][0],
             "/host/c/Users/me/src:/src:ro"
         );
-        assert!(!translate(&mut wanted));
+        assert_eq!(
+            sources(&mut wanted),
+            (places.map(str::to_owned).into(), false)
+        );
+        let mut volume = json!({"DriverOpts": {"o": "bind", "device": r"C:\data"}});
+        assert!(sources(&mut volume).1);
+        assert_eq!(volume["DriverOpts"]["device"], "/host/c/data");
         // Whatever somebody sends, dockerd says what is wrong with it.
         for other in [
             "{}",
@@ -188,11 +196,10 @@ mod tests {
             "1",
             "null",
             r#"{"HostConfig": []}"#,
-            r#"{"HostConfig": {"Mounts": [1]}}"#,
+            r#"{"HostConfig": {"Mounts": [1], "Binds": [2]}, "DriverOpts": 3}"#,
         ] {
             let mut other: Value = serde_json::from_str(other).unwrap();
-            assert!(!translate(&mut other));
-            assert_eq!(sources(&other).len(), 0);
+            assert_eq!(sources(&mut other), (Vec::new(), false));
         }
     }
 

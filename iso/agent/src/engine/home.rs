@@ -9,8 +9,10 @@ use coracle_protocol::api::HomeBrought;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long the host may take.
-const LIMIT: Duration = Duration::from_secs(20);
+/// How long the host may take, which may have to wait for another command, and mounts then.
+const LIMIT: Duration = Duration::from_secs(90);
+/// How long nobody of the host may be there to be asked.
+const ABSENCE: Duration = Duration::from_secs(20);
 
 /// What is asked of the host, and what it answered.
 #[derive(Debug, Default)]
@@ -46,7 +48,11 @@ impl Home {
         });
         let mut brought = self.brought.subscribe();
         let answered = brought.wait_for(|answer| answer.number >= number);
-        match tokio::time::timeout(LIMIT, answered).await {
+        let limit = match self.asked.receiver_count() {
+            0 => ABSENCE,
+            _ => LIMIT,
+        };
+        match tokio::time::timeout(limit, answered).await {
             Ok(Ok(answer)) if answer.refused.is_empty() => Ok(()),
             Ok(Ok(answer)) => Err(answer.refused.clone()),
             Ok(Err(_)) | Err(_) => Err("nobody on this host answers".to_owned()),

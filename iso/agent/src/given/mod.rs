@@ -59,16 +59,26 @@ impl std::fmt::Debug for Environment {
     }
 }
 
+/// What was given last.
+#[derive(Debug, Default)]
+struct Present {
+    given: Given,
+    /// Components that reach outward have yet to start anew to see it.
+    is_unseen: bool,
+}
+
 /// Takes what the host gives.
 #[derive(Debug)]
 pub struct Receiver {
     root: PathBuf,
     /// What `/etc/hosts` has to name.
     names: Vec<(Ipv4Addr, Vec<String>)>,
-    /// The host, as the machine reaches it.
-    host: Ipv4Addr,
+    /// The host, as the machine reaches it on the wire.
+    host: Mutex<Ipv4Addr>,
+    /// The name server that the machine asks.
+    name_server: Option<Ipv4Addr>,
     environment: Environment,
-    present: Mutex<Given>,
+    present: Mutex<Present>,
 }
 
 impl Receiver {
@@ -81,7 +91,8 @@ impl Receiver {
                 (network.address, vec![hostname.to_owned()]),
                 (network.gateway, HOST_NAMES.map(str::to_owned).to_vec()),
             ],
-            host: network.gateway,
+            host: Mutex::new(network.gateway),
+            name_server: network.name_server(),
             environment: Environment::default(),
             present: Mutex::default(),
         }
@@ -98,29 +109,49 @@ impl Receiver {
     /// # Errors
     /// It could not be told.
     pub async fn guard_host(&self, children: &Children, is_allowed: bool) -> Result<(), RunError> {
-        access::set(children, self.host, is_allowed).await
+        let host = *self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        access::set(children, host, self.name_server, is_allowed).await
+    }
+
+    /// Says that the host is somewhere else, and guards it there.
+    ///
+    /// # Errors
+    /// The packet filter could not be told.
+    pub async fn host_is_at(&self, children: &Children, host: Ipv4Addr) -> Result<(), RunError> {
+        *self.host.lock().unwrap_or_else(PoisonError::into_inner) = host;
+        self.guard_host(children, self.host_access()).await
     }
 
     /// Whether pods and containers may connect to the host, as was given last.
     #[must_use]
     pub fn host_access(&self) -> bool {
-        self.present().host_access
+        self.present().given.host_access
     }
 
-    /// Digest of what was given; empty for nothing.
+    /// Digest of what was given; empty for nothing, and that of nothing that there is where it is not seen
+    /// by all yet.
     #[must_use]
     pub fn digest(&self) -> String {
-        // Whatever cannot be told is given once more.
-        self.present().digest().unwrap_or_default()
+        let present = self.present();
+        match present.is_unseen {
+            true => "unseen".to_owned(),
+            // Whatever cannot be told is given once more.
+            false => present.given.digest().unwrap_or_default(),
+        }
     }
 
-    fn present(&self) -> std::sync::MutexGuard<'_, Given> {
+    /// Says that every component that runs has started with what was taken last.
+    pub fn is_seen(&self) {
+        self.present().is_unseen = false;
+    }
+
+    fn present(&self) -> std::sync::MutexGuard<'_, Present> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what is given in place of what was given before; `files` are the bytes of its archive, which
     /// are read only where they were not placed yet. Returns whether components that reach outward have
-    /// to start anew to see it.
+    /// to start anew to see it, after which [`is_seen`](Self::is_seen) has to be called.
     ///
     /// # Errors
     /// A file could not be placed. Whatever else is given is in its place all the same, but the machine
@@ -136,9 +167,11 @@ impl Receiver {
         let trusted = self.trust(&given.authorities);
         self.environment.replace(given.environment());
         placed.and(named).and(trusted)?;
-        let outward = present.proxy != given.proxy || present.authorities != given.authorities;
-        *present = given;
-        Ok(outward)
+        let former = &present.given;
+        let differs = former.proxy != given.proxy || former.authorities != given.authorities;
+        let is_unseen = present.is_unseen || differs;
+        *present = Present { given, is_unseen };
+        Ok(is_unseen)
     }
 
     fn name(&self) -> io::Result<()> {
@@ -182,6 +215,7 @@ mod tests {
             prefix: 24,
             gateway: [10, 0, 2, 2].into(),
             dns: Vec::new(),
+            dhcp: false,
         }
     }
 
@@ -200,9 +234,27 @@ mod tests {
     }
 
     fn give(receiver: &Receiver, parcel: &Parcel) -> bool {
-        receiver
+        let outward = receiver
             .take(parcel.given().clone(), parcel.files().as_ref())
-            .unwrap()
+            .unwrap();
+        receiver.is_seen();
+        outward
+    }
+
+    #[test]
+    fn what_not_all_have_seen_is_not_what_the_machine_has() {
+        let (_root, receiver) = machine();
+        let parcel = Parcel::new(Some(proxy("http://10.0.2.2:3128")), Vec::new(), None);
+        let take = |parcel: &Parcel| receiver.take(parcel.given().clone(), parcel.files().as_ref());
+        assert!(take(&parcel).unwrap());
+        assert_ne!(receiver.digest(), parcel.given().digest().unwrap());
+        // Whoever broke off is followed by one who restarts what has to see it.
+        assert!(take(&parcel).unwrap());
+        receiver.is_seen();
+        assert_eq!(receiver.digest(), parcel.given().digest().unwrap());
+        assert!(!take(&parcel).unwrap());
+        assert!(take(&Parcel::default()).unwrap());
+        assert_ne!(receiver.digest(), "");
     }
 
     fn proxy(url: &str) -> coracle_protocol::given::Proxy {

@@ -89,6 +89,7 @@ impl TestAgent {
             prefix: 24,
             gateway: [10, 0, 2, 2].into(),
             dns: Vec::new(),
+            dhcp: false,
         };
         let given = Receiver::new(folder.path().join("root"), "tester", &network);
         let outward = given.environment();
@@ -97,7 +98,7 @@ impl TestAgent {
         let authority = authority("test").unwrap();
         let identity = Identity::new(&server_identity(&authority), Spoken::Grpc).unwrap();
         let supervisor = Arc::new(supervisor);
-        let upkeep = Upkeep::start(&children, &logs, &supervisor, None);
+        let upkeep = Upkeep::start(&children, &logs, &supervisor, None, None);
         let engine = Engine::new(
             Arc::clone(&supervisor),
             Arc::clone(&logs),
