@@ -47,3 +47,15 @@ fn a_driver_more_is_one_folder_and_one_list() {
     coracle.delete_all();
     test.finish();
 }
+
+#[test]
+#[ignore = "a program is built, and a guest waited for in vain"]
+fn a_cluster_lives_over_a_fake_of_virtualbox_as_far_as_that_goes() {
+    fakes::life(fakes::Fake::virtualbox());
+}
+
+#[test]
+#[ignore = "a program is built, and a guest waited for in vain"]
+fn a_cluster_lives_over_a_fake_of_hyperv_as_far_as_that_goes() {
+    fakes::life(fakes::Fake::hyperv());
+}

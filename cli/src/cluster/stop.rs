@@ -128,8 +128,8 @@ async fn end_machine(app: &App, cluster: &Cluster, shut_down: bool) -> Result<St
     let is_whole = !cluster.passing_identity().exists();
     let can_hibernate = driver.capabilities().can_hibernate;
     if !shut_down && !can_hibernate {
-        app.progress
-            .info("its machine cannot be saved on this system, and is shut down");
+        let unable = cluster.unable("save a machine: it is shut down");
+        app.progress.info(unable.message());
     }
     if !shut_down && is_whole && can_hibernate {
         match synced(app, cluster, host_agent::hibernate(cluster)).await {
