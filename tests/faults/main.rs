@@ -14,7 +14,8 @@
 mod full_disk;
 
 use coracle_tests::{
-    Account, Coracle, Sections, alive, kill_pid, replace_in, signal_pid, small_image, write,
+    Account, Coracle, Libvirtd, Sections, alive, kill_pid, replace_in, signal_pid, small_image,
+    write,
 };
 use rustix::process::Signal;
 use std::fs;
@@ -86,8 +87,20 @@ fn others_have_to_wait(coracle: &Coracle) {
 
 #[test]
 fn a_start_killed_at_every_step_goes_on_and_a_killed_hypervisor_comes_back() {
-    let mut coracle = sandbox();
-    let mut faults = Sections::new("kill");
+    kills("kill", sandbox());
+}
+
+#[test]
+#[ignore = "all kills once more, through libvirt"]
+fn a_start_and_a_hypervisor_of_libvirt_killed_go_on_as_well() {
+    let libvirtd = Libvirtd::start().expect("scripts/setup --full installs it");
+    kills("kill through libvirt", libvirtd.sandbox());
+    let left = libvirtd.machines();
+    assert!(left.is_empty(), "libvirt still knows {left:?}");
+}
+
+fn kills(name: &'static str, mut coracle: Coracle) {
+    let mut faults = Sections::new(name);
     let real = coracle.user_home().join("dotfiles/kubeconfig");
     write(&real, FOREIGN);
     fs::create_dir_all(coracle.kubeconfig().parent().unwrap()).unwrap();

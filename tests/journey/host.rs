@@ -41,7 +41,11 @@ pub(super) fn told(coracle: &Coracle) {
     assert_eq!(row["Name"], "coracle", "{rows}");
     assert_eq!(
         (&row["Driver"], &row["IP"], &row["Status"]),
-        (&"qemu".into(), &ip.as_str().into(), &"Running".into()),
+        (
+            &coracle.abilities().driver.into(),
+            &ip.as_str().into(),
+            &"Running".into()
+        ),
         "{rows}"
     );
     assert!(
@@ -112,7 +116,7 @@ pub(super) fn update_context(coracle: &Coracle) {
 pub(super) fn other_kubectls(coracle: &Coracle) {
     let link = coracle.work().join("bin/kubectl");
     std::fs::create_dir_all(link.parent().unwrap()).unwrap();
-    std::os::unix::fs::symlink(coracle_tests::binary(), &link).unwrap();
+    std::os::unix::fs::symlink(coracle.binary(), &link).unwrap();
     coracle
         .program(&link)
         .args(["get", "--raw", "/readyz"])

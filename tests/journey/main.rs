@@ -16,12 +16,24 @@ mod logs;
 mod machine;
 mod workloads;
 
-use coracle_tests::{Coracle, Sections};
+use coracle_tests::{Coracle, Libvirtd, Sections};
 
 #[test]
 fn a_cluster_does_what_a_cluster_does_from_start_to_delete() {
-    let mut coracle = Coracle::with_template();
-    let mut journey = Sections::new("journey");
+    journey("journey", Coracle::with_template());
+}
+
+#[test]
+#[ignore = "a cold start and all of the journey once more, through libvirt"]
+fn a_cluster_of_libvirt_does_the_same() {
+    let libvirtd = Libvirtd::start().expect("scripts/setup --full installs it");
+    journey("journey through libvirt", libvirtd.sandbox());
+    let left = libvirtd.machines();
+    assert!(left.is_empty(), "libvirt still knows {left:?}");
+}
+
+fn journey(name: &'static str, mut coracle: Coracle) {
+    let mut journey = Sections::new(name);
     let kubeconfig = life::foreign_kubeconfig(&mut coracle);
 
     journey.must("start ends with a ready cluster", || life::start(&coracle));

@@ -18,6 +18,15 @@ pub fn small_image(home: &Path) -> PathBuf {
     put(home, &small_files())
 }
 
+/// The same with an ISO, for drivers that start machines by their firmware.
+pub fn iso_image(home: &Path) -> PathBuf {
+    let mut files = small_files();
+    let content = "not bootable: the ISO\n".repeat(4000).into_bytes();
+    let name = "coracle.iso".to_owned();
+    files.push(("ISO".to_owned(), name, json!({"role": "iso"}), content));
+    put(home, &files)
+}
+
 /// The same with a root file system of so many bytes that nothing makes smaller, a second layer
 /// (kubernetes-other.erofs, of [`OTHER_KUBERNETES`]), and the kubectl of the first for this host, which
 /// prints its arguments, and for another one: what a download can tell apart.

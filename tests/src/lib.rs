@@ -16,12 +16,15 @@
     reason = "this crate is test code: a panic is a failed test, and what is printed is its report"
 )]
 
+mod abilities;
 mod account;
 mod archive;
 mod authority;
+mod build;
 mod document;
 mod files;
 mod image;
+mod libvirtd;
 mod mirror;
 mod portable;
 mod process;
@@ -34,20 +37,25 @@ mod stream;
 mod template;
 mod terminal;
 mod wait;
+mod workspace;
 
+pub use abilities::Abilities;
 pub use account::Account;
 pub use archive::{ImageArchive, archive_of_one_program};
 pub use authority::Authority;
+pub use build::build;
 pub use document::{Block, Session, blocks, sessions, wildcard_match};
 pub use files::{append, damage, replace_in, repository, unpacked, write};
-pub use image::{OTHER_KUBERNETES, layered_image, noise, small_image};
+pub use image::{OTHER_KUBERNETES, iso_image, layered_image, noise, small_image};
+pub use libvirtd::Libvirtd;
 pub use mirror::{Fault, Mirror, Request, read_head};
 pub use portable::make_portable;
 pub use process::{Process, alive, cpu_seconds, kill_pid, processes_naming, signal_pid};
 pub use profile::Profile;
 pub use run::{Done, Run, Started, installed};
-pub use sandbox::{Coracle, binary, built_image, shared_home};
+pub use sandbox::{Coracle, binary, built_image, kept_folder, shared_home};
 pub use sections::Sections;
 pub use small_disk::SmallDisk;
 pub use terminal::Terminal;
 pub use wait::{until, until_some};
+pub use workspace::Workspace;

@@ -36,6 +36,14 @@ fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }
 
+/// A folder that is kept between runs, for what takes long to make.
+#[track_caller]
+pub fn kept_folder(name: &str) -> PathBuf {
+    let folder = std::path::absolute(target().join("tmp").join(name)).expect("it has a path");
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    folder
+}
+
 /// The state folder whose image and templates the sandboxes begin with.
 pub fn shared_home() -> PathBuf {
     std::env::var_os("CORACLE_TEST_HOME").map_or_else(|| target().join("test-home"), PathBuf::from)
@@ -44,6 +52,8 @@ pub fn shared_home() -> PathBuf {
 /// The program with its own state, home folder and kubeconfig.
 #[derive(Debug)]
 pub struct Coracle {
+    /// What its commands run.
+    program: PathBuf,
     /// Under the state folder, where it has one of its own: unmounted before the folder is removed.
     disk: Option<SmallDisk>,
     folder: TempDir,
@@ -128,6 +138,7 @@ impl Coracle {
             .tempdir()
             .expect("a temporary folder");
         let coracle = Self {
+            program: binary(),
             disk: None,
             folder,
             variables: Vec::new(),
@@ -147,11 +158,19 @@ impl Coracle {
         coracle
     }
 
-    /// The program under test, where the user who runs it can reach it.
-    fn own_binary(&self) -> PathBuf {
+    /// As it is, with another program than the one under test: one that a test has built.
+    #[must_use]
+    pub fn with_program(mut self, program: impl Into<PathBuf>) -> Self {
+        assert!(self.account.is_none(), "the user has a copy of another");
+        self.program = program.into();
+        self
+    }
+
+    /// The program that its commands run, where the user who runs it can reach it.
+    pub fn binary(&self) -> PathBuf {
         match self.account {
             Some(_) => self.folder().join("coracle"),
-            None => binary(),
+            None => self.program.clone(),
         }
     }
 
@@ -203,6 +222,13 @@ impl Coracle {
         self.variables.push((name.to_owned(), value));
     }
 
+    /// A variable that was set for every command.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let mut variables = self.variables.iter();
+        let found = variables.find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// Any program in the sandbox's environment.
     pub fn program(&self, program: impl Into<PathBuf>) -> Run {
         let mut run = Run::new(program)
@@ -227,7 +253,7 @@ impl Coracle {
 
     /// `coracle ARGUMENTS`.
     pub fn coracle<T: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = T>) -> Run {
-        self.program(self.own_binary()).args(arguments)
+        self.program(self.binary()).args(arguments)
     }
 
     /// `coracle` with arguments written as a shell would take them, without quotes.

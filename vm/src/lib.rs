@@ -43,13 +43,9 @@ pub mod accelerator;
 pub mod address;
 pub mod driver;
 pub mod host;
-pub mod hyperv;
-#[cfg(feature = "libvirt")]
-pub mod libvirt;
 pub mod log_file;
 pub mod name;
 pub mod program;
-pub mod qemu;
 pub mod qmp;
 pub mod saved;
 pub mod size;
@@ -58,7 +54,9 @@ pub mod state;
 pub mod store;
 pub mod template;
 mod user_network;
-pub mod virtualbox;
+
+// The drivers' modules, which their list declares.
+pub use driver::rooms::*;
 
 pub use accelerator::{Accelerator, AcceleratorChoice, Verdict};
 pub use driver::{

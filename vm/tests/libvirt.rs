@@ -8,7 +8,6 @@
     reason = "test code: a panic is a failed test"
 )]
 
-mod libvirtd;
 mod machine;
 
 use std::collections::BTreeMap;
@@ -18,6 +17,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use coracle_tests::Libvirtd as Daemon;
 use coracle_vm::address::check_free;
 use coracle_vm::program::Programs;
 use coracle_vm::spec::{DiskFormat, Protocol};
@@ -26,7 +26,6 @@ use coracle_vm::{
     Accelerator, AcceleratorChoice, AnyDriver, Disk, DiskRole, Driver as _, DriverError,
     DriverKind, GuestPort, Kept, MachineState, Origin, Saved, Saves, Size,
 };
-use libvirtd::Daemon;
 use machine::{LIMIT, TestMachine, WRITER, signal};
 use rustix::process::Signal;
 use virt::connect::Connect;
@@ -88,6 +87,14 @@ impl std::ops::Deref for Guest {
     }
 }
 
+/// The programs of this host, with a daemon.
+fn programs(daemon: &Daemon) -> Programs {
+    Programs {
+        libvirt_uri: Some(daemon.uri().to_owned()),
+        ..machine::programs()
+    }
+}
+
 impl Guest {
     fn new(programs: Programs) -> Self {
         Self(TestMachine::of(DriverKind::Libvirt, programs, FOLDER))
@@ -95,7 +102,7 @@ impl Guest {
 
     /// One with a disk that the firmware boots, and one that it could write.
     async fn booting(daemon: &Daemon, code: &[u8]) -> Self {
-        let mut guest = Self::new(daemon.programs());
+        let mut guest = Self::new(programs(daemon));
         let root = guest.home().join("root.img");
         write_boot_sector(&root, code);
         guest.0.spec.disks.push(Disk {
@@ -187,7 +194,7 @@ async fn the_probe_tells_place_version_and_accelerator() {
     let Some(daemon) = Daemon::start() else {
         return;
     };
-    let guest = Guest::new(daemon.programs());
+    let guest = Guest::new(programs(&daemon));
     let facts = guest
         .driver
         .probe(AcceleratorChoice::Auto, guest.spec.architecture)
@@ -317,7 +324,7 @@ async fn ports_are_forwarded_exposed_and_concealed() {
     };
     let held = TcpListener::bind("127.88.9.10:0").unwrap();
     let address = held.local_addr().unwrap();
-    let guest = Guest(Guest::new(daemon.programs()).0.forwarding(address));
+    let guest = Guest(Guest::new(programs(&daemon)).0.forwarding(address));
     let (driver, dir) = (&guest.driver, &guest.dir);
     let taken = guest.start().await.unwrap_err();
     assert!(
@@ -679,7 +686,7 @@ async fn a_full_host_pauses_the_guest_until_space_was_made() {
     let Some(daemon) = Daemon::start_with(Some(folder.path())) else {
         return;
     };
-    let guest = Guest::new(daemon.programs());
+    let guest = Guest::new(programs(&daemon));
     let mut guest = Guest(guest.0.with_data_disk(DiskFormat::Raw));
     guest.0.spec.disks[0].path = disk;
     guest.start().await.unwrap();

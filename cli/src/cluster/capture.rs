@@ -51,9 +51,10 @@ async fn capture(
 async fn check(cluster: &Cluster) -> Result<()> {
     let capabilities = cluster.driver()?.capabilities();
     if !capabilities.can_clone || !capabilities.can_hibernate {
-        return Err(Error::new(
-            ErrorId::DriverUnsupported,
-            "this driver cannot copy a cluster that runs",
+        let error = cluster.unable("copy a cluster that runs");
+        return Err(error.help(
+            "`coracle doctor` names the drivers of this host and what they cannot do; \
+             `coracle start -p NAME` makes another cluster",
         ));
     }
     crate::host_agent::settle(cluster.dir()).await?;

@@ -16,7 +16,8 @@ use coracle_vm::{
 pub struct Working {
     /// What it found out about its hypervisor.
     pub facts: DriverFacts,
-    capabilities: Capabilities,
+    /// What it can do.
+    pub capabilities: Capabilities,
 }
 
 /// How good a driver is here.

@@ -52,7 +52,7 @@ use coracle_protocol::client::{AgentClient, AgentEndpoint};
 use coracle_vm::program::Programs;
 use coracle_vm::spec::DiskRole;
 use coracle_vm::{
-    AnyDriver, Driver as _, Entry, HostResources, MachineDir, MachineLock, MachineName,
+    AnyDriver, Driver as _, DriverKind, Entry, HostResources, MachineDir, MachineLock, MachineName,
     MachineSpec, MachineState, Size, Store, StoreError,
 };
 use std::path::{Path, PathBuf};
@@ -66,6 +66,8 @@ const SYNC_LIMIT: Duration = Duration::from_secs(60);
 const QUIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a command waits for the agent of a machine that runs.
 const AGENT_LIMIT: Duration = Duration::from_secs(30);
+/// What a driver cannot do whose clusters only shut down.
+const SLEEP: &str = "save a machine, so that its cluster cannot sleep";
 
 /// The store of machines.
 pub fn store(settings: &Settings) -> Store {
@@ -215,6 +217,14 @@ impl Found {
     }
 }
 
+/// What a driver cannot do: `what` completes "the driver NAME cannot".
+pub fn unable(driver: DriverKind, what: &str) -> Error {
+    Error::new(
+        ErrorId::DriverUnsupported,
+        format!("the driver {driver} cannot {what}"),
+    )
+}
+
 impl Cluster {
     fn new(settings: &Settings, machine: coracle_vm::Record) -> Result<Self> {
         Ok(Self {
@@ -247,6 +257,11 @@ impl Cluster {
             .into_iter()
             .map(|entry| Found::new(settings, entry))
             .collect())
+    }
+
+    /// What its driver cannot do with it, as [`unable`] says it.
+    pub fn unable(&self, what: &str) -> Error {
+        unable(self.machine.driver, what)
     }
 
     /// Its folder.

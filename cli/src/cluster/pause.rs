@@ -14,10 +14,17 @@ pub async fn pause(app: &App, cluster: &Cluster) -> Result<bool> {
     let name = cluster.dir().name();
     let _lock = lock(&app.settings, name, "coracle pause", LOCK_LIMIT).await?;
     crate::host_agent::settle(cluster.dir()).await?;
+    let driver = cluster.driver()?;
     match cluster.state().await? {
         MachineState::Paused => Ok(false),
+        MachineState::Running if !driver.capabilities().can_pause => {
+            let error = cluster.unable("pause a machine");
+            Err(error.help(format!(
+                "`coracle stop -p {name}` ends it, and a start brings it back"
+            )))
+        }
         MachineState::Running => {
-            cluster.driver()?.pause(cluster.dir()).await?;
+            driver.pause(cluster.dir()).await?;
             Ok(true)
         }
         state => Err(cluster.not_running(&state)),

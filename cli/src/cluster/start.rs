@@ -28,8 +28,8 @@ use crate::settings::Settings;
 use coracle_protocol::client::AgentClient;
 use coracle_vm::spec::{Caution, Minimum};
 use coracle_vm::{
-    DriverKind, HostResources, MachineLock, MachineName, MachineState, Origin, ResourceRequest,
-    Size,
+    AnyDriver, Driver as _, DriverKind, HostResources, MachineLock, MachineName, MachineState,
+    Origin, ResourceRequest, Size,
 };
 use std::net::IpAddr;
 use std::time::Duration;
@@ -175,6 +175,7 @@ pub async fn start(
             app.progress.info(&caution.to_string());
         }
         spec.driver = driver(app, asked.driver.as_ref().or(kept.driver.as_ref())).await?;
+        check_rest(settings, spec.driver, options)?;
     }
 
     steps.begin(Step::Image).await?;
@@ -381,6 +382,7 @@ async fn change_what_may_change(
     if is_same && asked.mounts.is_empty() {
         return Ok(false);
     }
+    check_rest(settings, record.spec.driver, asked)?;
     for mount in &asked.mounts {
         mount.fits(record.mounts.as_deref().unwrap_or_default())?;
     }
@@ -433,6 +435,16 @@ async fn beginning(
             Ok(Beginning::Cold)
         }
     }
+}
+
+/// A cluster that rests by itself has to be saved for that.
+fn check_rest(settings: &Settings, kind: DriverKind, options: &StartOptions) -> Result<()> {
+    let driver = AnyDriver::new(kind, settings.programs())?;
+    if options.auto_stop.flatten().is_none() || driver.capabilities().can_hibernate {
+        return Ok(());
+    }
+    let error = super::unable(kind, super::SLEEP);
+    Err(error.help("leave --auto-stop away, or write `--auto-stop never`"))
 }
 
 /// Whether a machine of the current profile is there that no start finished with: for

@@ -93,11 +93,9 @@ async fn sleep(app: &App, cluster: &Cluster, wake_at: Option<OffsetDateTime>) ->
         ));
     }
     if !cluster.driver()?.capabilities().can_hibernate {
-        return Err(Error::new(
-            ErrorId::Unsupported,
-            "a cluster cannot sleep here: its machine cannot be saved on this system",
-        )
-        .help("`coracle stop` shuts it down"));
+        let error = cluster.unable(super::SLEEP);
+        let name = cluster.dir().name();
+        return Err(error.help(format!("`coracle stop -p {name}` shuts it down")));
     }
     let saving = host_agent::sleep(cluster.dir(), wake_at);
     if synced(app, cluster, saving).await? {
@@ -130,8 +128,8 @@ async fn end_machine(app: &App, cluster: &Cluster, shut_down: bool) -> Result<St
     let is_whole = !cluster.passing_identity().exists();
     let can_hibernate = driver.capabilities().can_hibernate;
     if !shut_down && !can_hibernate {
-        app.progress
-            .info("its machine cannot be saved on this system, and is shut down");
+        let unable = cluster.unable("save a machine: it is shut down");
+        app.progress.info(unable.message());
     }
     if !shut_down && is_whole && can_hibernate {
         match synced(app, cluster, host_agent::hibernate(cluster)).await {

@@ -1,11 +1,12 @@
 //! `coracle doctor`.
 
 use super::App;
-use crate::cluster::{self, Cluster, choice};
+use crate::cluster::choice::{self, Working};
+use crate::cluster::{self, Cluster};
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Output;
 use coracle_vm::template::Checked;
-use coracle_vm::{DriverFacts, TemplateError, TemplateKey};
+use coracle_vm::{Capabilities, DriverFacts, TemplateError, TemplateKey};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -32,6 +33,51 @@ pub(super) struct Finding {
     finding: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     help: String,
+    /// Of a driver that works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<DriverRow>,
+}
+
+/// A driver, and what its clusters can do.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DriverRow {
+    name: &'static str,
+    version: String,
+    place: String,
+    can_pause: bool,
+    can_save: bool,
+    can_copy: bool,
+}
+
+impl DriverRow {
+    fn new(facts: &DriverFacts, capabilities: Capabilities) -> Self {
+        Self {
+            name: facts.kind.as_str(),
+            version: facts.version.clone(),
+            place: facts.place.clone(),
+            can_pause: capabilities.can_pause,
+            can_save: capabilities.can_hibernate,
+            can_copy: capabilities.can_hibernate && capabilities.can_clone,
+        }
+    }
+
+    /// The end of a sentence: nothing where it can do all.
+    fn limits(&self) -> String {
+        let all = [
+            (self.can_pause, "pause"),
+            (self.can_save, "save"),
+            (self.can_copy, "copy"),
+        ];
+        let lacks: Vec<_> = all
+            .into_iter()
+            .filter_map(|(can, what)| (!can).then_some(what))
+            .collect();
+        if lacks.is_empty() {
+            return String::new();
+        }
+        format!("; it cannot {} a cluster", lacks.join(" or "))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -105,6 +151,7 @@ fn ok(check: &'static str, finding: impl Into<String>) -> Finding {
         verdict: Verdict::Ok,
         finding: finding.into(),
         help: String::new(),
+        driver: None,
     }
 }
 
@@ -115,6 +162,7 @@ fn problem(check: &'static str, error: &Error) -> Finding {
         verdict: Verdict::Problem,
         finding: error.joined(": "),
         help,
+        driver: None,
     }
 }
 
@@ -123,7 +171,7 @@ async fn drivers(app: &App) -> Vec<Finding> {
     let found = choice::all(&app.settings).await;
     let works = found.iter().any(|(_, found)| found.is_ok());
     let findings = found.into_iter().map(|(kind, found)| match found {
-        Ok(working) => driver(&working.facts),
+        Ok(working) => driver(&working),
         Err(error) => {
             let mut finding = problem("driver", &Error::from(error));
             finding.finding = format!("{kind}: {}", finding.finding);
@@ -136,18 +184,24 @@ async fn drivers(app: &App) -> Vec<Finding> {
     findings.collect()
 }
 
-fn driver(facts: &DriverFacts) -> Finding {
+fn driver(working: &Working) -> Finding {
+    let facts = &working.facts;
     let (kind, version, place) = (facts.kind, &facts.version, &facts.place);
+    let row = DriverRow::new(facts, working.capabilities);
     let text = format!("{kind} {version} ({place})");
-    let reason = &facts.verdict.reason;
+    let (reason, limits) = (&facts.verdict.reason, row.limits());
     if facts.verdict.accelerator.is_hardware() {
-        return ok("driver", format!("{text} with {reason}"));
+        return Finding {
+            driver: Some(row),
+            ..ok("driver", format!("{text} with {reason}{limits}"))
+        };
     }
     Finding {
         check: "driver",
         verdict: Verdict::Warning,
-        finding: format!("{text}: {reason}"),
+        finding: format!("{text}: {reason}{limits}"),
         help: "switch hardware virtualisation on in the firmware or the outer hypervisor".into(),
+        driver: Some(row),
     }
 }
 
@@ -264,6 +318,7 @@ fn program(app: &App, name: &'static str, why: &str, help: &str) -> Finding {
             verdict: Verdict::Warning,
             finding: format!("is not installed; {why}"),
             help: help.into(),
+            driver: None,
         },
     }
 }
@@ -276,6 +331,7 @@ fn clusters(app: &App) -> Result<Vec<Finding>> {
             verdict: Verdict::Warning,
             finding: format!("{name} is broken: {reason}"),
             help: format!("`coracle delete -p {name}` removes it"),
+            driver: None,
         }),
     };
     Ok(Cluster::all(&app.settings)?

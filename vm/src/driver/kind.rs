@@ -54,22 +54,22 @@ mod tests {
 
     #[test]
     fn drivers_are_found_by_their_names_and_by_minikubes() {
-        for (text, kind) in [
-            ("qemu", DriverKind::Qemu),
-            ("QEMU2", DriverKind::Qemu),
-            ("kvm2", DriverKind::Qemu),
-            ("kvm", DriverKind::Qemu),
-            ("libvirt", DriverKind::Libvirt),
-            ("hyperv", DriverKind::Hyperv),
-            ("virtualbox", DriverKind::Virtualbox),
+        for (text, name) in [
+            ("qemu", "qemu"),
+            ("QEMU2", "qemu"),
+            ("kvm2", "qemu"),
+            ("kvm", "qemu"),
+            ("libvirt", "libvirt"),
+            ("hyperv", "hyperv"),
+            ("vbox", "virtualbox"),
         ] {
-            assert_eq!(text.parse::<DriverKind>(), Ok(kind));
+            assert_eq!(text.parse().map(DriverKind::as_str), Ok(name));
         }
         let error = "parallels".parse::<DriverKind>().unwrap_err();
         assert!(
             error
                 .to_string()
-                .ends_with("known are qemu, libvirt, virtualbox, hyperv"),
+                .contains("known are qemu, libvirt, virtualbox, hyperv"),
             "{error}"
         );
     }

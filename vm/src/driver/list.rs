@@ -1,6 +1,7 @@
 //! The drivers that there are: what people call them, and what runs them.
 //!
-//! This is the one place that names them. [`AnyDriver`] is whichever it is, and hands each call on.
+//! This is the one place that names them: a driver more is a folder beside `qemu/`, its module in
+//! [`rooms`], and a line of `drivers!`. [`AnyDriver`] is whichever it is, and hands each call on.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,6 +20,16 @@ use crate::spec::{Architecture, MachineSpec};
 use crate::state::MachineState;
 use crate::store::{Disks, MachineDir};
 use crate::template::TemplateFiles;
+
+/// The folder of each. The macro below could not declare them: rustfmt would not find their files.
+#[path = ".."]
+pub mod rooms {
+    pub mod hyperv;
+    #[cfg(feature = "libvirt")]
+    pub mod libvirt;
+    pub mod qemu;
+    pub mod virtualbox;
+}
 
 /// Makes [`DriverKind`], [`AnyDriver`] and `dispatch!` of one list. A driver of a build that leaves it
 /// out is still known by its names, so that the program can say how to get it. (`$` is given as a token
@@ -91,13 +102,13 @@ macro_rules! drivers {
 
 drivers! { $
     /// QEMU, through its monitor protocol.
-    Qemu("qemu", "qemu2", "kvm", "kvm2") => crate::qemu::QemuDriver;
+    Qemu("qemu", "qemu2", "kvm", "kvm2") => rooms::qemu::QemuDriver;
     /// libvirt.
-    Libvirt("libvirt") => crate::libvirt::LibvirtDriver, when feature = "libvirt", otherwise "a build has it that was made with `cargo build --release --features libvirt`, which needs libvirt's files (Debian and Ubuntu: sudo apt-get install libvirt-dev); `--driver qemu` runs on KVM as well";
+    Libvirt("libvirt") => rooms::libvirt::LibvirtDriver, when feature = "libvirt", otherwise "a build has it that was made with `cargo build --release --features libvirt`, which needs libvirt's files (Debian and Ubuntu: sudo apt-get install libvirt-dev); `--driver qemu` runs on KVM as well";
     /// VirtualBox.
-    Virtualbox("virtualbox", "vbox") => crate::virtualbox::VirtualboxDriver;
+    Virtualbox("virtualbox", "vbox") => rooms::virtualbox::VirtualboxDriver;
     /// Hyper-V.
-    Hyperv("hyperv", "hyper-v") => crate::hyperv::HypervDriver;
+    Hyperv("hyperv", "hyper-v") => rooms::hyperv::HypervDriver;
 }
 
 impl Driver for AnyDriver {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use error::DriverError;
 pub(crate) use error::{chain, failed};
 pub use kind::UnknownDriver;
-pub use list::{AnyDriver, DriverKind};
+pub use list::{AnyDriver, DriverKind, rooms};
 pub(crate) use note::Note;
 
 use crate::accelerator::{AcceleratorChoice, Verdict};

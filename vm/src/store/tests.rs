@@ -37,7 +37,7 @@ fn record(store: &Store, text: &str) -> Record {
     };
     let created = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
     Record::new(
-        DriverKind::Qemu,
+        DriverKind::ALL[0],
         spec,
         json!({"kubernetes": "1.37.2"}),
         created,

@@ -25,6 +25,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -61,6 +62,8 @@ struct Books {
 struct Fake {
     home: PathBuf,
     books: Books,
+    /// One call at a time: each reads the books and writes them.
+    _turn: File,
 }
 
 fn main() -> ExitCode {
@@ -105,12 +108,18 @@ fn not_found(id: &str) -> String {
 
 impl Fake {
     fn open(home: PathBuf) -> Self {
+        let turn = File::create(home.join("turn")).unwrap();
+        turn.lock().unwrap();
         let books = std::fs::read(home.join("vbox.json"));
         let books = books.map_or_else(
             |_| Books::default(),
             |bytes| serde_json::from_slice(&bytes).unwrap(),
         );
-        Self { home, books }
+        Self {
+            home,
+            books,
+            _turn: turn,
+        }
     }
 
     fn close(&self) {

@@ -2,22 +2,16 @@
 //!
 //! Root gets the daemon of a whole host, in a mount namespace in which its usual folders are the test's;
 //! others get the daemon of a user.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    unreachable_pub,
-    reason = "test code"
-)]
 
+use crate::{Coracle, build, installed, kept_folder, repository, signal_pid, until};
+use rustix::process::Signal;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use coracle_vm::program::Programs;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Where daemons are that are not on every user's search path.
@@ -35,19 +29,22 @@ const FOLDERS: [&str; 5] = [
 const CACHE: &str = "/var/cache/libvirt";
 /// How long it may take to listen, on a busy host.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take to end.
+const END_LIMIT: Duration = Duration::from_secs(10);
 /// A new hypervisor's word for who may use it, and for what a container does not have. QEMU's user is not
 /// set: machines have to name their own.
 const QEMU_CONF: &str = "security_driver = \"none\"\ncgroup_controllers = []\nnamespaces = []\n\
                          stdio_handler = \"file\"\n";
 
 /// A daemon that runs.
-pub struct Daemon {
+#[derive(Debug)]
+pub struct Libvirtd {
     child: Child,
     home: TempDir,
     uri: String,
 }
 
-impl Daemon {
+impl Libvirtd {
     /// Starts one; nothing where libvirt is not installed, which is said.
     pub fn start() -> Option<Self> {
         Self::start_with(None)
@@ -57,7 +54,7 @@ impl Daemon {
     /// it takes nearly all of the space.
     pub fn start_with(small: Option<&Path>) -> Option<Self> {
         let Some(program) = program() else {
-            println!("skipped: libvirtd is not installed");
+            eprintln!("skipped: libvirtd is not installed");
             return None;
         };
         let home = tempfile::Builder::new()
@@ -99,16 +96,11 @@ impl Daemon {
     }
 
     fn wait_for(&mut self, socket: &Path) {
-        let begun = Instant::now();
-        while UnixStream::connect(socket).is_err() {
+        until("libvirtd listens", LIMIT, || {
             let ended = self.child.try_wait().unwrap();
-            assert!(
-                ended.is_none() && begun.elapsed() < LIMIT,
-                "libvirtd does not listen ({ended:?}): {}",
-                self.log()
-            );
-            pause();
-        }
+            assert!(ended.is_none(), "{ended:?}: {}", self.log());
+            UnixStream::connect(socket).is_ok()
+        });
     }
 
     /// What it says of itself.
@@ -128,39 +120,62 @@ impl Daemon {
             .join("root")
     }
 
-    /// The programs of this host, with this daemon.
-    pub fn programs(&self) -> Programs {
-        Programs {
-            libvirt_uri: Some(self.uri.clone()),
-            ..super::machine::programs()
-        }
+    /// The descriptions of the machines that it knows.
+    pub fn machines(&self) -> Vec<PathBuf> {
+        let is_root = rustix::process::geteuid().is_root();
+        let settings = if is_root {
+            "host-0"
+        } else {
+            "user/CONFIG/libvirt"
+        };
+        let folder = self.home.path().join(settings).join("qemu");
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return Vec::new();
+        };
+        let paths = entries.flatten().map(|entry| entry.path());
+        paths
+            .filter(|path| path.extension().is_some_and(|end| end == "xml"))
+            .collect()
+    }
+
+    /// A sandbox with the built image whose clusters are its machines. It has to be gone first.
+    pub fn sandbox(&self) -> Coracle {
+        let arguments = ["-p", "coracle-cli", "--features", "libvirt"];
+        let program = build("with-libvirt", &repository(), &arguments, "coracle");
+        let mut coracle = Coracle::with_machine().with_program(program);
+        coracle.set("CORACLE_DRIVER", "libvirt");
+        coracle.set("LIBVIRT_DEFAULT_URI", &self.uri);
+        coracle
     }
 
     /// Sends it a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        super::machine::signal(self.child.id(), signal);
+    pub fn signal(&self, signal: Signal) {
+        signal_pid(self.child.id(), signal);
     }
 
     /// Ends it; its machines go on.
     pub fn end(&mut self) {
-        self.signal(rustix::process::Signal::TERM);
+        self.signal(Signal::TERM);
         self.child.wait().unwrap();
     }
 }
 
-impl Drop for Daemon {
+impl Drop for Libvirtd {
     fn drop(&mut self) {
-        self.signal(rustix::process::Signal::CONT);
-        self.signal(rustix::process::Signal::TERM);
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(10) {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            pause();
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.signal(Signal::CONT);
+        self.signal(Signal::TERM);
+        let ends = || {
+            until("libvirtd ends", END_LIMIT, || {
+                !matches!(self.child.try_wait(), Ok(None))
+            });
+        };
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(ends)).is_err() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -218,19 +233,18 @@ fn of_user(home: &Path) -> Command {
 
 /// What the daemons share.
 fn cache() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libvirt-cache");
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
+    kept_folder("libvirt-cache")
 }
 
 fn program() -> Option<PathBuf> {
-    let mut programs = super::machine::programs();
-    programs
-        .search_path
-        .extend(DAEMON_FOLDERS.iter().map(PathBuf::from));
-    programs
-        .find("libvirtd")
-        .or_else(|| programs.find("virtqemud"))
+    let elsewhere = |name: &str| {
+        let mut found = DAEMON_FOLDERS
+            .iter()
+            .map(|folder| Path::new(folder).join(name));
+        found.find(|path| path.is_file())
+    };
+    let mut names = ["libvirtd", "virtqemud"].into_iter();
+    names.find_map(|name| installed(name).or_else(|| elsewhere(name)))
 }
 
 fn write(path: &Path, text: &str) {
@@ -242,12 +256,4 @@ fn write(path: &Path, text: &str) {
         .open(path)
         .unwrap();
     file.write_all(text.as_bytes()).unwrap();
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "in a test, outside of its runtime"
-)]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(50));
 }
