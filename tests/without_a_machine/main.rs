@@ -18,3 +18,4 @@ mod logs;
 mod outputs;
 mod requests;
 mod settings;
+mod shipped;
