@@ -1,5 +1,5 @@
 # The commands people type. Each calls one program; what it does is said there.
-.PHONY: help start test test-full lint image bench clean
+.PHONY: help start test test-full lint image dist bench clean
 
 help: ## Lists these commands.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -18,6 +18,9 @@ lint: ## Format, warnings, licences, the check for Windows.
 
 image: ## Builds the image of the virtual machine.
 	scripts/build --image
+
+dist: ## Makes the files of a release.
+	scripts/dist
 
 bench: ## Measures what docs/ promises.
 	scripts/bench

@@ -32,6 +32,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    host_agent::keep_streams();
     if let Some(code) = commands::kubectl::as_kubectl() {
         return code;
     }

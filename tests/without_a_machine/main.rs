@@ -19,3 +19,4 @@ mod logs;
 mod outputs;
 mod requests;
 mod settings;
+mod shipped;

@@ -111,18 +111,19 @@ pub async fn run_in(
     limit: Duration,
 ) -> Result<Output, ProgramError> {
     let command = || describe(program, arguments);
-    let child = Command::new(program)
+    let mut child = Command::new(program);
+    child
         .args(arguments)
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| ProgramError::Start {
-            command: command(),
-            source,
-        })?;
+        .kill_on_drop(true);
+    without_window(&mut child);
+    let child = child.spawn().map_err(|source| ProgramError::Start {
+        command: command(),
+        source,
+    })?;
     let output = tokio::time::timeout(limit, child.wait_with_output())
         .await
         .map_err(|_| ProgramError::TimedOut {
@@ -145,6 +146,18 @@ pub async fn run_in(
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: stderr.into_owned(),
     })
+}
+
+/// On Windows, keeps a window from flashing up where this process has no console, as host agents have not.
+pub(crate) fn without_window(command: &mut Command) {
+    #[cfg(windows)]
+    {
+        /// CREATE_NO_WINDOW of CreateProcess.
+        const NO_WINDOW: u32 = 0x0800_0000;
+        command.creation_flags(NO_WINDOW);
+    }
+    #[cfg(not(windows))]
+    let _ = command;
 }
 
 /// A command line for people: arguments with spaces are quoted.

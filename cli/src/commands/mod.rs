@@ -21,6 +21,7 @@ mod list;
 mod logs;
 mod mount;
 mod options;
+mod package_files;
 mod pause;
 mod profile;
 mod run;
@@ -126,6 +127,8 @@ commands! {
     ImageBuild(image_build::Args),
     #[command(hide = true)]
     ImageExport(image_export::Args),
+    #[command(hide = true)]
+    PackageFiles(package_files::Args),
     #[command(hide = true)]
     HostAgent(host_agent::Args),
 }

@@ -45,8 +45,7 @@ pub fn is_asleep(dir: &MachineDir) -> bool {
 
 /// Sees to it that a machine which has a process, and a cluster that sleeps, has a host agent too.
 pub async fn ensure(settings: &Settings, cluster: &Cluster) -> Result<()> {
-    if !cfg!(unix)
-        || control::is_there(cluster.dir()).await?
+    if control::is_there(cluster.dir()).await?
         || !(is_asleep(cluster.dir()) || cluster.state().await?.has_process())
     {
         return Ok(());

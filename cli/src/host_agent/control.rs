@@ -1,20 +1,20 @@
-//! What commands ask of a host agent: a socket in the runtime folder, one line of JSON a request and
-//! one an answer. Whoever reaches the socket is the same user.
+//! What commands ask of a host agent: one line of JSON a request and one an answer, over [`channel`].
 
 use super::Told;
+use super::channel::{self, Listener};
 use super::ports::Published;
 use crate::error::{Context as _, Error, ErrorId, Result};
 use coracle_vm::{Captured, MachineDir, Origin, TemplateFiles};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
 /// How long a whole request may take: gigabytes to a slow disk, at the worst.
 const LIMIT: Duration = Duration::from_secs(600);
 /// The pause after the system refused another connection, for want of descriptors mostly.
-#[cfg(unix)]
 const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How long a request may take to arrive.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
@@ -119,16 +119,9 @@ pub enum Answer {
 /// A request and who waits for its answer.
 pub type Asked = (Request, oneshot::Sender<Answer>);
 
-fn socket(dir: &MachineDir) -> Result<PathBuf> {
-    dir.socket("host").context(ErrorId::Internal, || {
-        "no place for the host agent's socket".into()
-    })
-}
-
 /// Whether somebody would answer.
-#[cfg(unix)]
 pub async fn is_there(dir: &MachineDir) -> Result<bool> {
-    Ok(tokio::net::UnixStream::connect(socket(dir)?).await.is_ok())
+    Ok(channel::connect(dir).await?.is_some())
 }
 
 /// Asks the machine's host agent; [`Answer::Nobody`] also where it is gone before it answers.
@@ -137,11 +130,9 @@ pub async fn ask(dir: &MachineDir, request: &Request) -> Result<Answer> {
 }
 
 /// As [`ask`], for at most `limit`.
-#[cfg(unix)]
 pub async fn ask_within(dir: &MachineDir, request: &Request, limit: Duration) -> Result<Answer> {
-    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
     let failed = || "cannot read the host agent's answer".to_owned();
-    let Ok(stream) = tokio::net::UnixStream::connect(socket(dir)?).await else {
+    let Some(stream) = channel::connect(dir).await? else {
         return Ok(Answer::Nobody);
     };
     let exchange = async {
@@ -161,41 +152,11 @@ pub async fn ask_within(dir: &MachineDir, request: &Request, limit: Duration) ->
         .map_err(|_| Error::new(ErrorId::MachineTimeout, "the host agent does not answer"))?
 }
 
-/// Where requests come in. The socket is gone with it.
-#[cfg(unix)]
-#[derive(Debug)]
-pub struct Listener {
-    socket: tokio::net::UnixListener,
-    path: PathBuf,
-}
-
-#[cfg(unix)]
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // What is left behind answers nobody, and the next one removes it.
-        let _ = coracle_vm::store::atomic::remove(&self.path);
-    }
-}
-
-/// Begins to listen, in place of a host agent that is gone. The caller is the only one there is.
-#[cfg(unix)]
-pub fn listen(dir: &MachineDir) -> Result<Listener> {
-    let path = socket(dir)?;
-    let failed = || format!("cannot listen on {}", path.display());
-    coracle_vm::store::atomic::create_private_dirs(path.parent().unwrap_or(Path::new("/")))
-        .context(ErrorId::Write, failed)?;
-    coracle_vm::store::atomic::remove(&path).context(ErrorId::Write, failed)?;
-    let socket = tokio::net::UnixListener::bind(&path).context(ErrorId::Write, failed)?;
-    Ok(Listener { socket, path })
-}
-
 /// Hands requests on and answers back, one after the other, until this host agent retires.
-#[cfg(unix)]
-pub async fn serve(listener: Listener, requests: mpsc::Sender<Asked>) -> Result<()> {
-    use tokio::io::AsyncWriteExt as _;
+pub async fn serve(mut listener: Listener, requests: mpsc::Sender<Asked>) -> Result<()> {
     loop {
-        let mut stream = match listener.socket.accept().await {
-            Ok((stream, _)) => stream,
+        let mut stream = match listener.accept().await {
+            Ok(stream) => stream,
             Err(error) => {
                 super::log(&format!("a request cannot be taken: {error}"));
                 tokio::time::sleep(EXHAUSTED).await;
@@ -213,6 +174,7 @@ pub async fn serve(listener: Listener, requests: mpsc::Sender<Asked>) -> Result<
         if let Ok(answer) = answer.await {
             // Whoever asked may be gone; what was done is done.
             let _ = stream.write_all(&line(&answer)?).await;
+            let _ = stream.flush().await;
             if let Answer::Retired = answer {
                 return Ok(());
             }
@@ -220,9 +182,7 @@ pub async fn serve(listener: Listener, requests: mpsc::Sender<Asked>) -> Result<
     }
 }
 
-#[cfg(unix)]
-async fn request(stream: &mut tokio::net::UnixStream) -> Result<Request> {
-    use tokio::io::{AsyncBufReadExt as _, BufReader};
+async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Result<Request> {
     let mut text = String::new();
     let failed = || "cannot read a request".to_owned();
     BufReader::new(stream)
@@ -236,31 +196,4 @@ fn line(message: &impl Serialize) -> Result<Vec<u8>> {
     let text = serde_json::to_string(message);
     let text = text.context(ErrorId::Internal, || "cannot write a message".into())?;
     Ok(format!("{text}\n").into_bytes())
-}
-
-/// There is nothing to ask on a system without such sockets.
-#[cfg(not(unix))]
-pub async fn is_there(_dir: &MachineDir) -> Result<bool> {
-    Ok(false)
-}
-
-#[cfg(not(unix))]
-pub async fn ask_within(_dir: &MachineDir, _request: &Request, _limit: Duration) -> Result<Answer> {
-    Ok(Answer::Nobody)
-}
-
-/// Nothing is asked there.
-#[cfg(not(unix))]
-#[derive(Debug)]
-pub struct Listener;
-
-#[cfg(not(unix))]
-pub fn listen(_dir: &MachineDir) -> Result<Listener> {
-    Ok(Listener)
-}
-
-#[cfg(not(unix))]
-pub async fn serve(_listener: Listener, requests: mpsc::Sender<Asked>) -> Result<()> {
-    requests.closed().await;
-    Ok(())
 }

@@ -17,7 +17,9 @@ use super::control::{self, Answer, Asked, LaunchFrom, Request};
 use super::ports::{Order, Ports};
 use super::rest::{self, Presence};
 use super::services;
-use super::{Report, Told, asked, clock, containers, detach, errand, folders, guard, keep, log};
+use super::{
+    Report, Told, asked, channel, clock, containers, detach, errand, folders, guard, keep, log,
+};
 use crate::cluster::{Cluster, hibernate, own_ports};
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::settings::Settings;
@@ -31,13 +33,8 @@ use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-/// How long there may be no machine: a start that boots it anew comes sooner. Where none can ask for that,
-/// it begins with a host agent of its own.
-const ABSENCE: Duration = if cfg!(unix) {
-    Duration::from_secs(60)
-} else {
-    Duration::ZERO
-};
+/// How long there may be no machine: a start that boots it anew comes sooner.
+const ABSENCE: Duration = Duration::from_secs(60);
 /// The pause before ports are led again that could not be.
 const LEAD_PAUSE: Duration = Duration::from_secs(1);
 /// How long the last answer may take on its way.
@@ -159,7 +156,7 @@ pub async fn serve(
 /// What [`begin`] gives.
 type Begun = (
     File,
-    control::Listener,
+    channel::Listener,
     HostAgent,
     mpsc::Receiver<folders::Order>,
 );
@@ -176,7 +173,7 @@ async fn begin(settings: &Settings, first: &First) -> Result<Begun> {
         Arc::clone(&activity),
     )?;
     // Before the machine runs, so that whoever sees it run finds somebody to ask.
-    let listener = control::listen(&dir)?;
+    let listener = channel::listen(&dir)?;
     let (mounting, mount_orders) = mpsc::channel(1);
     let mut agent = HostAgent {
         settings: settings.clone(),

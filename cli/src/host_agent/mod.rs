@@ -22,16 +22,9 @@
 mod activity;
 mod asked;
 mod asleep;
+mod channel;
 mod clock;
 mod containers;
-#[cfg_attr(
-    not(unix),
-    allow(
-        dead_code,
-        unused_imports,
-        reason = "nothing is asked where there are no such sockets"
-    )
-)]
 mod control;
 mod detach;
 mod errand;
@@ -53,6 +46,7 @@ pub use asked::{
     capture, ensure, hibernate, is_asleep, launch, mount, published, retire, settle, sleep, wake,
 };
 pub use control::{LaunchFrom, is_there};
+pub use detach::keep_streams;
 pub use guard::wait as guard;
 pub use life::{First, serve};
 pub use ports::{Owner, Published, Reach};

@@ -1,5 +1,6 @@
 //! A host agent as a process of its own, and what it reports when it has begun.
 
+use super::detach;
 use super::keep::LONGEST_LOG;
 use super::{First, Report};
 use crate::cluster;
@@ -76,6 +77,7 @@ pub fn command(settings: &Settings, tethered: bool) -> Command {
         )
         .env_remove("CORACLE_FAULT")
         .current_dir(&settings.home);
+    detach::start_apart(&mut command);
     command
 }
 

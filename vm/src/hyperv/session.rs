@@ -16,6 +16,8 @@ use tokio::io::{
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
+use crate::program::without_window;
+
 use super::framing::{self, ARGUMENTS, BOOTSTRAP, Line, Refusal, Request};
 
 /// How many lines that are no answer are kept for an error message.
@@ -236,16 +238,6 @@ async fn collect(errors: impl AsyncRead + Unpin, noise: Noise) {
         noise.add(&line);
     }
 }
-
-#[cfg(windows)]
-fn without_window(command: &mut Command) {
-    /// CREATE_NO_WINDOW of CreateProcess: a program without a console would flash one up.
-    const NO_WINDOW: u32 = 0x0800_0000;
-    command.creation_flags(NO_WINDOW);
-}
-
-#[cfg(not(windows))]
-fn without_window(_command: &mut Command) {}
 
 /// A PowerShell and a session that waits for the next call.
 ///

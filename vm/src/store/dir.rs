@@ -130,6 +130,11 @@ impl MachineDir {
         }
     }
 
+    /// The name of the machine's pipe for a role, on Windows, which has pipes where others have sockets.
+    pub fn pipe(&self, role: &str) -> String {
+        format!(r"\\.\pipe\coracle-{}.{role}", self.socket_stem)
+    }
+
     /// Where QEMU's monitor listens: a socket on Unix, a named pipe on Windows.
     pub fn qmp(&self) -> Result<QmpEndpoint, SocketPathTooLong> {
         if cfg!(windows) {
