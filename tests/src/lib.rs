@@ -33,6 +33,7 @@ mod small_disk;
 mod stream;
 mod template;
 mod terminal;
+mod toolchains;
 mod wait;
 
 pub use account::Account;
@@ -50,4 +51,5 @@ pub use sandbox::{Coracle, binary, built_image, shared_home};
 pub use sections::Sections;
 pub use small_disk::SmallDisk;
 pub use terminal::Terminal;
+pub use toolchains::{go_env, rust_sysroot};
 pub use wait::{until, until_some};
