@@ -7,7 +7,9 @@
     reason = "test code: a panic is a failed test"
 )]
 
-use coracle_tests::{Account, Coracle, Run, built_image, repository, shared_home};
+use coracle_tests::{
+    Account, Coracle, Run, built_image, go_env, repository, rust_sysroot, shared_home,
+};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -20,18 +22,6 @@ const LIMIT: Duration = Duration::from_secs(2 * 3600);
 const FAR_AWAY: &str = "Pacific/Kiritimati";
 /// Programs of the parts that are made again: a Go program, and our own agent's archive of files.
 const MADE_AGAIN: [&str; 2] = ["crictl", "root.erofs"];
-/// What tells a toolchain where its registries and certificates are.
-const PASSED_ON: [&str; 8] = [
-    "CARGO_NET_GIT_FETCH_WITH_CLI",
-    "GONOSUMDB",
-    "GOPROXY",
-    "GOSUMDB",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "SSL_CERT_DIR",
-    "SSL_CERT_FILE",
-];
-
 /// A copy of what git knows of the source tree, in another folder.
 fn copy_of_the_source(to: &Path) {
     let listed = Run::new("git")
@@ -58,18 +48,13 @@ fn link_folder(from: &Path, to: &Path) {
 
 /// The digest that a build of the source in `source` gives, somewhere else in time.
 fn build(coracle: &Coracle, source: &Path, cache: &Path) -> String {
-    let mut run = coracle
+    let run = coracle
         .run("image-build --source")
         .args([source])
         .args(["--cache".as_ref(), cache.as_os_str()])
         .env("TZ", FAR_AWAY)
         .env("GOCACHE", coracle.folder().join("go-build"))
         .limit(LIMIT);
-    for name in PASSED_ON {
-        if let Some(value) = std::env::var_os(name) {
-            run = run.env(name, value);
-        }
-    }
     run.ok().text().to_owned()
 }
 
@@ -138,40 +123,16 @@ fn packages(home: &Path, image: &str) -> String {
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-fn home() -> PathBuf {
-    PathBuf::from(std::env::var_os("HOME").expect("a home folder"))
-}
-
-fn go_env(name: &str) -> String {
-    Run::new("go")
-        .args(["env", name])
-        .env("HOME", home())
-        .ok()
-        .text()
-        .to_owned()
-}
-
-/// Rust and Go as whoever runs the tests has them.
+/// With Rust and Go as whoever runs the tests has them.
 fn toolchains_of_this_user(mut coracle: Coracle) -> Coracle {
-    for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
-        let value = std::env::var_os(name).map_or_else(|| home().join(folder), PathBuf::from);
-        coracle.set(name, value);
-    }
-    coracle.set("GOENV", go_env("GOENV"));
-    if let Some(name) = std::env::var_os("RUSTUP_TOOLCHAIN") {
-        coracle.set("RUSTUP_TOOLCHAIN", name);
-    }
+    coracle.use_toolchains();
     coracle
 }
 
 /// The same Rust and Go, where an ordinary user can run them; no cache of either comes along.
 fn reachable_toolchains(mut coracle: Coracle) -> Coracle {
-    let sysroot = Run::new("rustc")
-        .args(["--print", "sysroot"])
-        .env("HOME", home())
-        .ok();
     let (rust, go) = (coracle.folder().join("rust"), coracle.folder().join("go"));
-    link_folder(Path::new(sysroot.text()), &rust);
+    link_folder(&rust_sysroot(), &rust);
     link_folder(Path::new(&go_env("GOROOT")), &go);
     let settings = PathBuf::from(go_env("GOENV"));
     if settings.is_file() {
@@ -187,5 +148,6 @@ fn reachable_toolchains(mut coracle: Coracle) -> Coracle {
         go.join("bin").display()
     );
     coracle.set("PATH", path);
+    coracle.use_registries();
     coracle
 }

@@ -1,5 +1,5 @@
 //! Builds an image from this source tree into a state folder and makes it the current one:
-//! `cargo run -p coracle-iso --example build-image -- HOME [SOURCE]`.
+//! `cargo run -p coracle-iso --example build-image -- HOME [SOURCE [ARCH]]`.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use coracle_iso::{Arch, BuildObserver, BuildOptions, Builder, Step};
@@ -35,7 +35,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nth(2)
         .map_or_else(here, PathBuf::from)
         .canonicalize()?;
-    let arch = Arch::host().ok_or("no image can be built for this processor")?;
+    let arch = match std::env::args().nth(3) {
+        Some(name) => [Arch::Amd64, Arch::Arm64]
+            .into_iter()
+            .find(|arch| arch.name() == name),
+        None => Arch::host(),
+    };
+    let arch = arch.ok_or("no image can be built for this processor")?;
     let options = BuildOptions::new(source, &home, arch);
     let store = options.store.clone();
     let image = Builder::new(options, &Lines).build()?;

@@ -41,6 +41,16 @@ impl Arch {
         }
     }
 
+    /// The C compiler for it on a host of another architecture, as Debian calls the program.
+    pub fn cross_compiler(self) -> String {
+        format!("{}-gcc", self.multiarch())
+    }
+
+    /// Debian's package of that compiler.
+    pub fn cross_compiler_package(self) -> String {
+        format!("gcc-{}", self.multiarch().replace('_', "-"))
+    }
+
     /// Rust's target for the guest.
     pub fn rust_target(self) -> &'static str {
         match self {
@@ -95,5 +105,18 @@ impl HostPlatform {
     /// The suffix of executables there.
     pub fn executable_suffix(&self) -> &'static str {
         if self.os == "windows" { ".exe" } else { "" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cross_compilers_have_debians_names() {
+        assert_eq!(Arch::Arm64.cross_compiler(), "aarch64-linux-gnu-gcc");
+        let package = |arch: Arch| arch.cross_compiler_package();
+        assert_eq!(package(Arch::Arm64), "gcc-aarch64-linux-gnu");
+        assert_eq!(package(Arch::Amd64), "gcc-x86-64-linux-gnu");
     }
 }

@@ -36,6 +36,7 @@ mod small_disk;
 mod stream;
 mod template;
 mod terminal;
+mod toolchains;
 mod wait;
 mod workspace;
 
@@ -57,5 +58,6 @@ pub use sandbox::{Coracle, binary, built_image, kept_folder, shared_home};
 pub use sections::Sections;
 pub use small_disk::SmallDisk;
 pub use terminal::Terminal;
+pub use toolchains::{go_env, rust_sysroot};
 pub use wait::{until, until_some};
 pub use workspace::Workspace;

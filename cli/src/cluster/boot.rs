@@ -18,7 +18,7 @@ use coracle_protocol::guest::{FORMAT, GuestConfig, GuestNetwork, KubernetesConfi
 use coracle_protocol::{AGENT_PORT, API_PORT, DOCKER_PORT, SSH_PORT, seed};
 use coracle_vm::address;
 use coracle_vm::log_file;
-use coracle_vm::spec::{Architecture, Disk, DiskFormat, DiskRole, Protocol};
+use coracle_vm::spec::{Disk, DiskFormat, DiskRole, Protocol};
 use coracle_vm::{
     AcceleratorChoice, AnyDriver, Boot, Capabilities, Driver as _, GuestAddress, MachineDir,
     MachineLock, MachineName, MachineSpec, MachineState, Origin, PortForward, Saves, UserNetwork,
@@ -176,7 +176,7 @@ pub fn machine_spec(
     Ok(MachineSpec {
         name: name.clone(),
         id: uuid::Uuid::new_v4(),
-        architecture: Architecture::of_host(),
+        architecture: image::architecture(image),
         cpus,
         memory: spec.memory,
         boot,

@@ -6,7 +6,6 @@
 use super::image;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_vm::spec::Architecture;
 use coracle_vm::{
     AcceleratorChoice, AnyDriver, Capabilities, Driver as _, DriverError, DriverFacts, DriverKind,
 };
@@ -105,7 +104,10 @@ fn best(found: Vec<Result<Working, DriverError>>) -> Result<DriverFacts> {
 async fn probe(settings: &Settings, kind: DriverKind) -> Result<Working, DriverError> {
     let driver = AnyDriver::new(kind, settings.programs())?;
     let facts = driver
-        .probe(AcceleratorChoice::Auto, Architecture::of_host())
+        .probe(
+            AcceleratorChoice::Auto,
+            image::architecture_of_new(settings),
+        )
         .await?;
     Ok(Working {
         facts,

@@ -11,7 +11,8 @@ use std::time::Duration;
 /// Build the VM image from the source tree, reproducibly
 ///
 /// Needs Rust, Go and Debian's mmdebstrap; takes some minutes the first time, and a second when
-/// nothing changed. New clusters then use the new image; existing ones keep theirs.
+/// nothing changed. New clusters then use the new image; existing ones keep theirs. One for another
+/// processor is used only where CORACLE_IMAGE_DIGEST names it: its machines are emulated, and slow.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The source tree; found from the current folder upwards when not given
@@ -96,8 +97,17 @@ impl Args {
         let image = build
             .await
             .context(ErrorId::Internal, || "the build ended early".into())??;
-        store.set_current(image.digest())?;
-        store.prune(&cluster::image::used(&app.settings)?)?;
+        let mut keep = cluster::image::used(&app.settings)?;
+        if Arch::host() == Some(arch) {
+            store.set_current(image.digest())?;
+        } else {
+            keep.push(*image.digest());
+            let digest = image.digest();
+            app.progress.info(&format!(
+                "`CORACLE_IMAGE_DIGEST={digest} coracle start` takes this image for {arch}"
+            ));
+        }
+        store.prune(&keep)?;
         app.progress
             .info(&format!("built in {}", seconds(app.progress.elapsed())));
         if !matches!(app.progress.style(), Style::Json) {

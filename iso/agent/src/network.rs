@@ -136,7 +136,7 @@ impl Card {
             .iter_mut()
             .zip(self.name.bytes().take(room))
         {
-            *to = from.cast_signed();
+            *to = libc::c_char::from_ne_bytes([from]);
         }
         request
     }
@@ -220,7 +220,7 @@ fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
     let mut data = [0; 14];
     // sockaddr_in: two bytes of port, then the address.
     for (to, from) in data[2..6].iter_mut().zip(address.octets()) {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     libc::sockaddr {
         sa_family: libc::AF_INET as libc::sa_family_t,

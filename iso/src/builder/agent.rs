@@ -1,10 +1,13 @@
 //! The guest's agent, compiled in the build root: its bytes depend on the sources, `Cargo.lock`,
-//! the Rust toolchain and the build root's C library, and on no path of the host.
+//! the Rust toolchain and the build root's C library, and on no path of the host. For another architecture
+//! than the host's it depends on whether the toolchain has the standard library for that or cargo builds
+//! it, too.
 
 use super::buildroot::BuildRoot;
 use super::cache::{Cache, Made};
 use super::command::Work;
 use super::key::{Key, files_below};
+use super::rust::Rust;
 use super::{BuildError, BuildOptions, manifest};
 use crate::Step;
 use serde::Deserialize;
@@ -117,19 +120,15 @@ pub(crate) fn build(
         name: "agent".into(),
         what: "guest agent".into(),
     };
-    let rustc = {
+    let rust = {
         let work = Work {
             step: &step,
             observer: cache.observer(),
         };
-        work.text(
-            Command::new("rustc")
-                .current_dir(&options.source)
-                .arg("-vV"),
-        )?
+        Rust::find(&work, options)?
     };
     let key = Key::new(&step.name, RECIPE)
-        .with("rustc", rustc)
+        .with("rustc", &rust.version)
         .with("target", options.arch.rust_target())
         .digest("build root", &root.digest)
         .with("workspace", crates(options)?)
@@ -139,37 +138,42 @@ pub(crate) fn build(
         .finish();
     cache.part(&step, &key, |work, out| {
         let mut fetch = Command::new("cargo");
-        fetch
-            .current_dir(&options.source)
-            .args(["fetch", "--locked", "--target"]);
-        work.run(fetch.arg(options.arch.rust_target()))?;
+        fetch.current_dir(&options.source).args([
+            "fetch",
+            "--locked",
+            "--target",
+            options.arch.rust_target(),
+        ]);
+        rust.prepare(&mut fetch);
+        work.run(&mut fetch)?;
         let metadata = Metadata::read(work, options)?;
         let home = metadata
             .cargo_home()
             .ok_or_else(|| work.wrong("cargo's home is not found"))?;
-        let sysroot = work.text(
-            Command::new("rustc")
-                .current_dir(&options.source)
-                .args(["--print", "sysroot"]),
-        )?;
         let target = cache.scratch("cargo-target")?;
         forget_own(&target)?;
-        let binds: [(&Path, &str); 4] = [
+        let mut binds: Vec<(&Path, &str)> = vec![
             (&options.source, "source"),
-            (Path::new(&sysroot), "rust"),
             (home, "cargo"),
             (&target, "target"),
         ];
-        let variables = [
+        binds.extend(rust.binds());
+        let triple = options.arch.rust_target();
+        let compiler = root.compiler();
+        let upper = triple.to_uppercase().replace('-', "_");
+        let linker = format!("CARGO_TARGET_{upper}_LINKER");
+        let cc = format!("CC_{}", triple.replace('-', "_"));
+        let mut variables = vec![
+            (linker.as_str(), compiler.as_str()),
+            (cc.as_str(), compiler.as_str()),
             ("CARGO_HOME", "/cargo"),
             ("CARGO_TARGET_DIR", "/target"),
             ("CARGO_INCREMENTAL", "0"),
             ("PATH", "/rust/bin:/usr/sbin:/usr/bin"),
-            ("RUSTC", "/rust/bin/rustc"),
             ("RUSTFLAGS", "-C target-feature=+crt-static"),
         ];
-        let triple = options.arch.rust_target();
-        let command = [
+        variables.extend(rust.variables());
+        let mut command = vec![
             "/rust/bin/cargo",
             "build",
             "--locked",
@@ -183,6 +187,7 @@ pub(crate) fn build(
             "--target",
             triple,
         ];
+        command.extend(rust.arguments());
         work.run(&mut root.inside(work, &binds, &variables, "/source", &command)?)?;
         let built = target.join(triple).join("guest").join(PROGRAM);
         std::fs::copy(&built, out.join("agent")).map_err(BuildError::io(&built))?;

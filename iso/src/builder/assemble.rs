@@ -76,12 +76,12 @@ pub(crate) fn build(
     let components = Component::read_all(&options.source.join("iso/components"))?;
     let components = chosen(options, components)?;
     let images = Images::read(&options.profile("images.toml"))?;
-    tools::check(options.arch)?;
+    tools::check()?;
     let cache = Cache::open(&options.cache, observer)?;
     let root = buildroot::prepare(&cache, options)?;
-    let mut wanted = debian::profile_lines(&options.profile("packages.txt"))?;
+    let mut wanted = debian::profile_lines_for(&options.profile("packages.txt"), options.arch)?;
     wanted.push(format!("linux-image-{}", options.arch));
-    let guest = debian::fetch(&cache, options, "guest", options.arch.name(), &wanted)?;
+    let guest = debian::fetch(&cache, options, "guest", options.arch, &wanted)?;
     let kernel = kernel::build(&cache, options, &root, &guest)?;
     let go = {
         let step = step("go", "Go toolchain");
@@ -289,7 +289,8 @@ impl Parts {
             let version = env!("CARGO_PKG_VERSION");
             let document = sbom::document(options.arch, version, all)
                 .map_err(|error| work.wrong(error.to_string()))?;
-            let sets = [("buildroot", &self.root.packages), ("guest", &self.guest)];
+            let mut sets = self.root.sets();
+            sets.push(("guest", &self.guest));
             for (name, bytes) in [
                 (SBOM, document),
                 (LOCK, debian::lock_text(&sets).into_bytes()),

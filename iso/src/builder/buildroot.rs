@@ -1,5 +1,6 @@
 //! The build root: compilers and file system tools of Debian trixie, unpacked into a folder, so
-//! that what they make does not depend on the host.
+//! that what they make does not depend on the host. For an image of another architecture than the
+//! host's there is a C compiler for that too, and the libraries that its programs are linked with.
 //!
 //! Tools that touch nothing but the files they are given run on the host through the build
 //! root's own loader. Compilers run inside, in a mount namespace: as root by chroot, as anybody
@@ -8,10 +9,10 @@
 
 use super::cache::Cache;
 use super::command::Work;
-use super::debian::{self, Packages};
+use super::debian::{self, Package, Packages};
 use super::key::Key;
 use super::tree::{EPOCH, Node, Tree};
-use super::{BuildError, BuildOptions};
+use super::{BuildError, BuildOptions, tools};
 use crate::files::remove_all;
 use crate::{Arch, Digest, Step};
 use std::fs;
@@ -39,28 +40,46 @@ exec chroot "$root" /usr/bin/env -i --chdir="$folder" PATH=/usr/sbin:/usr/bin HO
 "#;
 
 /// Places inside that folders can be bound to.
-const PLACES: [&str; 8] = [
-    "source", "out", "go/root", "go/mod", "go/cache", "rust", "cargo", "target",
+const PLACES: [&str; 9] = [
+    "source", "out", "go/root", "go/mod", "go/cache", "rust", "rustc", "cargo", "target",
 ];
+
+/// Packages whose code is linked into programs of the image.
+const LINKED: [&str; 2] = ["libc6-dev", "libseccomp-dev"];
+/// Where these packages have what is linked; the rest of them is for a host of their architecture.
+const LIBRARIES: [&str; 3] = ["usr/include", "usr/lib/linux", "usr/lib/MULTIARCH"];
 
 /// An unpacked build root.
 pub(crate) struct BuildRoot {
     folder: PathBuf,
+    /// Of the programs in it.
+    host: Arch,
+    /// Of what it compiles.
     arch: Arch,
     /// What it was unpacked from.
     pub(crate) packages: Packages,
+    /// The libraries of [`Self::arch`], where that is not the host's.
+    pub(crate) libraries: Option<Packages>,
     /// Changes when any package changes.
     pub(crate) digest: Digest,
 }
 
-/// Downloads and unpacks the build root of the host's architecture.
+/// Downloads and unpacks the build root for this host.
 pub(crate) fn prepare(cache: &Cache<'_>, options: &BuildOptions) -> Result<BuildRoot, BuildError> {
-    let arch = options.arch;
-    let wanted = debian::profile_lines(&options.profile("buildroot.txt"))?;
-    let packages = debian::fetch(cache, options, "buildroot", arch.name(), &wanted)?;
-    let digest = Key::new("buildroot", RECIPE)
-        .digest("packages", &packages.part.digest)
-        .finish();
+    let (host, arch) = (tools::host()?, options.arch);
+    let mut wanted = debian::profile_lines(&options.profile("buildroot.txt"))?;
+    let mut libraries = None;
+    if host != arch {
+        wanted.push(arch.cross_compiler_package());
+        let linked = LINKED.map(str::to_owned);
+        libraries = Some(debian::fetch(cache, options, "libraries", arch, &linked)?);
+    }
+    let packages = debian::fetch(cache, options, "buildroot", host, &wanted)?;
+    let mut key = Key::new("buildroot", RECIPE).digest("packages", &packages.part.digest);
+    if let Some(libraries) = &libraries {
+        key = key.digest("libraries", &libraries.part.digest);
+    }
+    let digest = key.finish();
     let folder = cache.scratch("buildroot")?.join(digest.hex());
     if !folder.is_dir() {
         let step = Step {
@@ -75,6 +94,16 @@ pub(crate) fn prepare(cache: &Cache<'_>, options: &BuildOptions) -> Result<Build
         cache.observer().started(&step);
         let temporary = cache.temporary()?;
         let mut tree = unpack(&work, &packages, |_| true)?;
+        if let Some(libraries) = &libraries {
+            let mut linked = unpack(&work, libraries, |_| true)?;
+            let places = LIBRARIES.map(|place| place.replace("MULTIARCH", arch.multiarch()));
+            linked.retain(|path| {
+                places
+                    .iter()
+                    .any(|place| Path::new(path).starts_with(place))
+            });
+            tree.merge(linked);
+        }
         for (path, target) in LINKS {
             tree.link(path, target);
         }
@@ -84,8 +113,10 @@ pub(crate) fn prepare(cache: &Cache<'_>, options: &BuildOptions) -> Result<Build
     }
     Ok(BuildRoot {
         folder,
+        host,
         arch,
         packages,
+        libraries,
         digest,
     })
 }
@@ -141,11 +172,44 @@ pub(crate) fn write(tree: &Tree, folder: &Path) -> Result<(), BuildError> {
 }
 
 impl BuildRoot {
+    /// The packages of code that is linked into the image's programs, and the set that they are of.
+    pub(crate) fn linked(&self) -> (&Packages, Vec<&Package>) {
+        let packages = self.libraries.as_ref().unwrap_or(&self.packages);
+        let linked = packages.list.iter();
+        let linked = linked.filter(|package| LINKED.contains(&package.name.as_str()));
+        (packages, linked.collect())
+    }
+
+    /// The sets of packages that it is made of, by name.
+    pub(crate) fn sets(&self) -> Vec<(&'static str, &Packages)> {
+        let own = [("buildroot", &self.packages)].into_iter();
+        let libraries = self.libraries.iter().map(|set| ("libraries", set));
+        own.chain(libraries).collect()
+    }
+
+    /// Whether its programs are of another architecture than those that it compiles.
+    pub(crate) fn is_cross(&self) -> bool {
+        self.host != self.arch
+    }
+
+    /// The C compiler for the image, by its name inside.
+    pub(crate) fn compiler(&self) -> String {
+        match self.is_cross() {
+            true => self.arch.cross_compiler(),
+            false => "gcc".to_owned(),
+        }
+    }
+
+    /// Where pkg-config finds the libraries of the image's architecture, inside.
+    pub(crate) fn pkg_config(&self) -> String {
+        format!("/usr/lib/{}/pkgconfig", self.arch.multiarch())
+    }
+
     /// A tool run on the host through the build root's loader; `program` is a path such as
     /// `usr/bin/mkfs.erofs`.
     pub(crate) fn tool(&self, program: &str) -> Command {
-        let libraries = self.folder.join("usr/lib").join(self.arch.multiarch());
-        let loader = Path::new(self.arch.loader())
+        let libraries = self.folder.join("usr/lib").join(self.host.multiarch());
+        let loader = Path::new(self.host.loader())
             .file_name()
             .unwrap_or_default();
         let mut command = Command::new(libraries.join(loader));

@@ -8,7 +8,7 @@ use super::command::Work;
 use super::key::Key;
 use super::{BuildError, BuildOptions, GonePackage};
 use crate::files::write_atomic;
-use crate::{Digest, Step};
+use crate::{Arch, Digest, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -72,12 +72,25 @@ pub(crate) fn profile_lines(path: &Path) -> Result<Vec<String>, BuildError> {
         .collect())
 }
 
-/// Downloads the packages of a set (`guest` or `buildroot`) and all that they depend on.
+/// As [`profile_lines`], without the lines for other architectures: those end with the one that they are
+/// for, as in `isolinux [amd64]`.
+pub(crate) fn profile_lines_for(path: &Path, arch: Arch) -> Result<Vec<String>, BuildError> {
+    let own = format!("[{arch}]");
+    let lines = profile_lines(path)?.into_iter();
+    Ok(lines
+        .filter_map(|line| match line.split_once(char::is_whitespace) {
+            None => Some(line),
+            Some((name, only)) => (only.trim() == own).then(|| name.to_owned()),
+        })
+        .collect())
+}
+
+/// Downloads the packages of a set (`guest`, `buildroot` or another one) and all that they depend on.
 pub(crate) fn fetch(
     cache: &Cache<'_>,
     options: &BuildOptions,
     set: &str,
-    arch: &str,
+    arch: Arch,
     wanted: &[String],
 ) -> Result<Packages, BuildError> {
     let step = Step {
@@ -86,7 +99,7 @@ pub(crate) fn fetch(
     };
     let mut key = Key::new(&step.name, RECIPE)
         .with("suite", SUITE)
-        .with("arch", arch);
+        .with("arch", arch.name());
     for package in wanted {
         key = key.with("package", package);
     }
@@ -105,7 +118,7 @@ pub(crate) fn fetch(
         let source = Source {
             work,
             mirror: options.mirror.as_deref(),
-            arch,
+            arch: arch.name(),
         };
         let (mut list, archive) = source.download(wanted, folder)?;
         if let Some(lock) = &lock {
@@ -369,6 +382,20 @@ mod tests {
         let key = ("login".to_owned(), "1:4".to_owned(), "amd64".to_owned());
         assert_eq!(archive[&key].source, "util-linux (2.41)");
         assert_eq!(archive[&key].sha256, "bb");
+    }
+
+    #[test]
+    fn lines_can_be_for_one_architecture() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("modules.txt");
+        write_atomic(
+            &file,
+            b"# all\nerofs\nata_piix [amd64] # a disk\nrtc [arm64]\n",
+        )
+        .unwrap();
+        let lines = |arch| profile_lines_for(&file, arch).unwrap();
+        assert_eq!(lines(Arch::Amd64), ["erofs", "ata_piix"]);
+        assert_eq!(lines(Arch::Arm64), ["erofs", "rtc"]);
     }
 
     #[test]

@@ -31,12 +31,10 @@ pub enum BuildError {
     /// Images are built on Linux.
     #[error("an image can only be built on Linux")]
     Platform,
-    /// The image's architecture cannot be built on this host.
-    #[error("an image for {wanted} cannot be built on a host with {host}")]
-    Arch {
-        /// The architecture asked for.
-        wanted: String,
-        /// The host's.
+    /// There is no build root for this host's processor.
+    #[error("an image can be built on amd64 and arm64, and this host is {host}")]
+    Host {
+        /// The host's architecture.
         host: String,
     },
     /// Programs are missing on this host.

@@ -104,7 +104,8 @@ impl Go {
             self.download(work, component)?;
             for program in &component.description.programs {
                 if component.description.cgo {
-                    self.build_inside(work, cache, root, component, &program.package, out)?;
+                    let made = (program.package.as_str(), options.arch.name());
+                    self.build_inside(work, cache, root, component, made, out)?;
                 } else {
                     let (os, arch) = match program.place {
                         Place::Host => {
@@ -130,14 +131,14 @@ impl Go {
         })
     }
 
-    /// Builds with the build root's C compiler.
+    /// Builds a package for an architecture with the build root's C compiler for that.
     fn build_inside(
         &self,
         work: &Work<'_>,
         cache: &Cache<'_>,
         root: &BuildRoot,
         component: &Component,
-        package: &str,
+        (package, arch): (&str, &str),
         out: &Path,
     ) -> Result<(), BuildError> {
         let compiled = cache.scratch("go-build")?;
@@ -148,7 +149,12 @@ impl Go {
             (component.folder.as_path(), "source"),
             (out, "out"),
         ];
+        let (compiler, libraries) = (root.compiler(), root.pkg_config());
         let variables = [
+            ("GOOS", "linux"),
+            ("GOARCH", arch),
+            ("CC", &compiler),
+            ("PKG_CONFIG_LIBDIR", &libraries),
             ("GOROOT", "/go/root"),
             ("GOMODCACHE", "/go/mod"),
             ("GOCACHE", "/go/cache"),

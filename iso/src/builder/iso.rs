@@ -14,11 +14,11 @@
 use super::assemble::{Parts, step};
 use super::cache::{Cache, Made};
 use super::command::Work;
-use super::debian::{self, profile_lines};
+use super::debian::{self, profile_lines_for};
 use super::key::Key;
 use super::pe;
 use super::tree::{EPOCH, Tree};
-use super::{BuildError, BuildOptions, buildroot, kernel};
+use super::{BuildError, BuildOptions, buildroot, kernel, tools};
 use crate::files::write_atomic;
 use crate::{Arch, KERNEL_COMMAND_LINE};
 use coracle_protocol::{ISO_ROOT, ISO_VOLUME, iso_layer};
@@ -32,6 +32,8 @@ const RECIPE: &str = concat!(
     include_str!("pe.rs"),
     include_str!("command.rs")
 );
+/// Debian's package of what writes it, on the host.
+const WRITER: &str = "xorriso";
 /// The part's file.
 pub(crate) const ISO: &str = "coracle.iso";
 /// The root file system on the ISO.
@@ -88,11 +90,14 @@ impl Parts {
         initrd: &Made,
         files: &[(String, &Made, &str)],
     ) -> Result<Made, BuildError> {
-        let wanted = profile_lines(&options.profile("loaders.txt"))?;
-        let loaders = debian::fetch(cache, options, "loaders", options.arch.name(), &wanted)?;
+        let wanted = profile_lines_for(&options.profile("loaders.txt"), options.arch)?;
+        let loaders = debian::fetch(cache, options, "loaders", options.arch, &wanted)?;
+        let (host, wanted) = (tools::host()?, [WRITER.to_owned()]);
+        let writer = debian::fetch(cache, options, "iso-writer", host, &wanted)?;
         let step = step("iso", "ISO");
         let mut key = Key::new(&step.name, RECIPE)
             .digest("loaders", &loaders.part.digest)
+            .digest("writer", &writer.part.digest)
             .digest("build root", &self.root.digest)
             .digest("kernel", &self.kernel.digest)
             .digest("initrd", &initrd.digest)
@@ -116,9 +121,13 @@ impl Parts {
                 let to = folder.join(name);
                 fs::copy(part.file(work, file)?, &to).map_err(BuildError::io(&to))?;
             }
-            let root = temporary.path().join("tools");
-            buildroot::write(&tools, &root)?;
-            work.run(&mut xorriso(&root, options.arch, &folder, &out.join(ISO)))
+            let root = temporary.path().join("writer");
+            buildroot::write(&buildroot::unpack(work, &writer, |_| true)?, &root)?;
+            let mut command = xorriso(&root, host);
+            let loaders = temporary.path().join("loaders");
+            buildroot::write(&tools, &loaders)?;
+            mkisofs(&mut command, &loaders, options.arch);
+            work.run(command.arg("-o").arg(out.join(ISO)).arg(&folder))
         })
     }
 }
@@ -205,9 +214,9 @@ impl Boot<'_> {
 }
 
 /// xorriso of the unpacked packages, run on this host through their own loader.
-fn xorriso(root: &Path, arch: Arch, folder: &Path, iso: &Path) -> Command {
-    let libraries = root.join("usr/lib").join(arch.multiarch());
-    let loader = Path::new(arch.loader()).file_name().unwrap_or_default();
+fn xorriso(root: &Path, host: Arch) -> Command {
+    let libraries = root.join("usr/lib").join(host.multiarch());
+    let loader = Path::new(host.loader()).file_name().unwrap_or_default();
     let mut command = Command::new(libraries.join(loader));
     command
         .arg("--inhibit-cache")
@@ -217,6 +226,11 @@ fn xorriso(root: &Path, arch: Arch, folder: &Path, iso: &Path) -> Command {
         .env("LC_ALL", "C.UTF-8")
         .env("TZ", "UTC")
         .env("SOURCE_DATE_EPOCH", EPOCH.to_string());
+    command
+}
+
+/// What makes the ISO start: its arguments but for the folder and the file.
+fn mkisofs(command: &mut Command, loaders: &Path, arch: Arch) {
     command.args([
         "-no_rc",
         "-as",
@@ -232,7 +246,7 @@ fn xorriso(root: &Path, arch: Arch, folder: &Path, iso: &Path) -> Command {
     if arch == Arch::Amd64 {
         command
             .arg("-isohybrid-mbr")
-            .arg(root.join("usr/lib/ISOLINUX/isohdpfx.bin"))
+            .arg(loaders.join("usr/lib/ISOLINUX/isohdpfx.bin"))
             .args(["-c", "isolinux/boot.cat", "-b", "isolinux/isolinux.bin"])
             .args(["-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"])
             .arg("-eltorito-alt-boot");
@@ -241,6 +255,4 @@ fn xorriso(root: &Path, arch: Arch, folder: &Path, iso: &Path) -> Command {
     if arch == Arch::Amd64 {
         command.arg("-isohybrid-gpt-basdat");
     }
-    command.arg("-o").arg(iso).arg(folder);
-    command
 }

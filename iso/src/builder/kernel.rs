@@ -3,7 +3,7 @@
 use super::buildroot::{self, BuildRoot};
 use super::cache::{Cache, Made};
 use super::command::Work;
-use super::debian::{Packages, profile_lines};
+use super::debian::{Packages, profile_lines_for};
 use super::key::Key;
 use super::tree::{Node, Tree};
 use super::{BuildError, BuildOptions};
@@ -57,9 +57,9 @@ pub(crate) fn build(
         let tree = buildroot::unpack_one(work, packages, &package.file)?;
         let temporary = cache.temporary()?;
         let all = Modules::new(work, root, tree, temporary.path())?;
-        let wanted = profile_lines(&wanted)?;
-        let early = profile_lines(&early)?;
-        let firmware = profile_lines(&firmware)?;
+        let wanted = profile_lines_for(&wanted, options.arch)?;
+        let early = profile_lines_for(&early, options.arch)?;
+        let firmware = profile_lines_for(&firmware, options.arch)?;
         let of_iso: Vec<_> = early.iter().chain(&firmware).collect();
         let chosen: BTreeSet<_> = all
             .with_dependencies(work, wanted.iter().chain(of_iso.iter().copied()))?

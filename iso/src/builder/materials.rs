@@ -13,9 +13,6 @@ use serde::Deserialize;
 use std::fs;
 use std::path::Path;
 
-/// Packages of the build root whose code is linked into programs of the image.
-const LINKED: [&str; 2] = ["libc6-dev", "libseccomp-dev"];
-
 /// Debian packages with the licences that their copyright files name.
 pub(crate) fn debian(
     work: &Work<'_>,
@@ -29,14 +26,10 @@ pub(crate) fn debian(
         .list
         .iter()
         .filter(|package| !excluded.contains(&package.name));
-    let linked = root
-        .packages
-        .list
-        .iter()
-        .filter(|package| LINKED.contains(&package.name.as_str()));
+    let (libraries, linked) = root.linked();
     let all = shipped
         .map(|p| (p, guest, false))
-        .chain(linked.map(|p| (p, &root.packages, true)));
+        .chain(linked.into_iter().map(|p| (p, libraries, true)));
     for (package, of, linked) in all {
         let p = package;
         let mut material = Material::debian(&p.name, &p.version, &p.arch, &p.sha256);

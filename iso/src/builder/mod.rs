@@ -49,6 +49,8 @@ mod pe;
 #[cfg(unix)]
 mod root;
 #[cfg(unix)]
+mod rust;
+#[cfg(unix)]
 mod sbom;
 #[cfg(unix)]
 mod tools;

@@ -32,9 +32,10 @@ pub(crate) fn build(
     cache.part(&step, &key, |work, out| {
         let source = go.module_folder(work, kubernetes)?.join(SOURCE);
         let binds: [(&Path, &str); 2] = [(&source, "source"), (out, "out")];
+        let compiler = root.compiler();
         let define = format!("-DVERSION=v{version}");
         let command = [
-            "gcc",
+            &compiler,
             "-Os",
             "-Wall",
             "-static",

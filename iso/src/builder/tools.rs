@@ -22,18 +22,19 @@ const TOOLS: [(&str, &str, &str); 6] = [
     ("chroot", "--version", "apt-get install coreutils"),
 ];
 
+/// This host's architecture, if images can be built on it.
+pub(crate) fn host() -> Result<Arch, BuildError> {
+    Arch::host().ok_or_else(|| BuildError::Host {
+        host: std::env::consts::ARCH.to_owned(),
+    })
+}
+
 /// Fails with all that is missing, not only the first.
-pub(crate) fn check(wanted: Arch) -> Result<(), BuildError> {
+pub(crate) fn check() -> Result<(), BuildError> {
     if !cfg!(target_os = "linux") {
         return Err(BuildError::Platform);
     }
-    if Arch::host() != Some(wanted) {
-        let host = std::env::consts::ARCH.to_owned();
-        return Err(BuildError::Arch {
-            wanted: wanted.to_string(),
-            host,
-        });
-    }
+    host()?;
     let missing: Vec<_> = TOOLS
         .iter()
         .filter(|(tool, argument, _)| !runs(tool, argument))

@@ -9,8 +9,9 @@ pub use release::sources;
 use super::Cluster;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
-use coracle_iso::Digest;
 use coracle_iso::images::{Image, Store};
+use coracle_iso::{Arch, Digest};
+use coracle_vm::spec::Architecture;
 use std::path::PathBuf;
 
 /// The image that new clusters use, if it is there.
@@ -21,6 +22,19 @@ pub fn current(settings: &Settings) -> Result<Image> {
         None => Err(none_yet(&store)),
     };
     opened.map_err(|error| with_advice(settings, error))
+}
+
+/// The processor that machines with this image have.
+pub fn architecture(image: &Image) -> Architecture {
+    match image.index().arch {
+        Arch::Amd64 => Architecture::X86_64,
+        Arch::Arm64 => Architecture::Aarch64,
+    }
+}
+
+/// The processor of new clusters' machines: this host's, unless the image that is there is for another.
+pub fn architecture_of_new(settings: &Settings) -> Architecture {
+    current(settings).map_or(Architecture::of_host(), |image| architecture(&image))
 }
 
 fn none_yet(store: &Store) -> Error {

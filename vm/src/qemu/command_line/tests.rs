@@ -176,7 +176,7 @@ fn what_differs_on_arm() {
         added(&text, &base),
         [
             "-machine virt,gic-version=max,memory-backend=mem,suppress-vmdesc=on",
-            "-cpu max,pauth-impdef=on",
+            "-cpu max,pauth-impdef=on,sve=off,sme=off",
             "-append console=ttyAMA0 maxcpus=1 quiet random.trust_cpu=on",
         ]
     );
