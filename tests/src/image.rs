@@ -15,7 +15,12 @@ type File = (String, String, Value, Vec<u8>);
 /// Puts the image into a state folder as the current one, and gives its folder. The files are
 /// vmlinuz, initrd, root.erofs and kubernetes.erofs; the format is that of docs/state.md.
 pub fn small_image(home: &Path) -> PathBuf {
-    put(home, &small_files())
+    put(home, &small_files(), arch())
+}
+
+/// The same for machines with this processor, `amd64` or `arm64`.
+pub fn small_image_for(home: &Path, arch: &str) -> PathBuf {
+    put(home, &small_files(), arch)
 }
 
 /// The same with an ISO, for drivers that start machines by their firmware.
@@ -48,7 +53,7 @@ pub fn layered_image(home: &Path, root: usize) -> PathBuf {
         let script = format!("#!/bin/sh\necho \"{file} $*\"\n");
         files.push((file.to_owned(), file.to_owned(), role, script.into_bytes()));
     }
-    put(home, &files)
+    put(home, &files, arch())
 }
 
 /// The version of Kubernetes that [`layered_image`] has too.
@@ -79,7 +84,7 @@ fn small_files() -> Vec<File> {
         .into()
 }
 
-fn put(home: &Path, files: &[File]) -> PathBuf {
+fn put(home: &Path, files: &[File], arch: &str) -> PathBuf {
     let listed: Vec<_> = files
         .iter()
         .map(|(name, file, role, bytes)| {
@@ -92,7 +97,7 @@ fn put(home: &Path, files: &[File]) -> PathBuf {
         })
         .collect();
     let index = json!({
-        "format": 1, "arch": arch(), "default_kubernetes": VERSION, "parts": listed,
+        "format": 1, "arch": arch, "default_kubernetes": VERSION, "parts": listed,
     });
     let index = serde_json::to_vec_pretty(&index).expect("a value is JSON");
     let digest = digest(&index);

@@ -47,7 +47,7 @@ pub use authority::Authority;
 pub use build::build;
 pub use document::{Block, Session, blocks, sessions, wildcard_match};
 pub use files::{append, damage, replace_in, repository, unpacked, write};
-pub use image::{OTHER_KUBERNETES, iso_image, layered_image, noise, small_image};
+pub use image::{OTHER_KUBERNETES, iso_image, layered_image, noise, small_image, small_image_for};
 pub use libvirtd::Libvirtd;
 pub use mirror::{Fault, Mirror, Request, read_head};
 pub use portable::make_portable;

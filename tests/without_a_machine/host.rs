@@ -1,6 +1,6 @@
 //! A host that lacks something: QEMU, an image, a port, space.
 
-use coracle_tests::{Coracle, Run, damage, small_image, write};
+use coracle_tests::{Coracle, Run, damage, small_image, small_image_for, write};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
@@ -23,6 +23,17 @@ fn a_missing_qemu_is_named_with_how_to_get_it() {
         .fails(55, "CORACLE_DRIVER_NOT_INSTALLED")
         .says("qemu-system-")
         .advises("install");
+    // It is the one that emulates the image's processor.
+    for (arch, emulator) in [
+        ("amd64", "qemu-system-x86_64"),
+        ("arm64", "qemu-system-aarch64"),
+    ] {
+        small_image_for(&coracle.home(), arch);
+        let missing = coracle.run("start").env("PATH", &empty).done();
+        missing
+            .fails(55, "CORACLE_DRIVER_NOT_INSTALLED")
+            .says(emulator);
+    }
     let missing = coracle
         .run("start")
         .env("CORACLE_QEMU", "/nowhere/my-qemu")
