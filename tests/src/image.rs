@@ -26,10 +26,11 @@ pub fn small_image_for(home: &Path, arch: &str) -> PathBuf {
 /// The same with an ISO, for drivers that start machines by their firmware.
 pub fn iso_image(home: &Path) -> PathBuf {
     let mut files = small_files();
-    let content = "not bootable: the ISO\n".repeat(4000).into_bytes();
+    // A disc has whole sectors of 2048 bytes.
+    let content = "not bootable: the ISO\n".repeat(4096).into_bytes();
     let name = "coracle.iso".to_owned();
     files.push(("ISO".to_owned(), name, json!({"role": "iso"}), content));
-    put(home, &files)
+    put(home, &files, arch())
 }
 
 /// The same with a root file system of so many bytes that nothing makes smaller, a second layer

@@ -370,7 +370,7 @@ fn guest_config(cluster: &Cluster, files: &IdentityFiles) -> Result<GuestConfig>
 /// Brings the machine to run, from whatever state it is in.
 pub async fn power_on(app: &App, cluster: &Cluster, origin: &Origin) -> Result<()> {
     let settings = &app.settings;
-    match cluster.state().await? {
+    match patient_state(cluster).await? {
         MachineState::Running | MachineState::Starting => Ok(()),
         MachineState::Paused | MachineState::PausedDiskFull => {
             Ok(cluster.driver()?.resume(cluster.dir()).await?)
@@ -381,6 +381,20 @@ pub async fn power_on(app: &App, cluster: &Cluster, origin: &Origin) -> Result<(
                 .warning(&format!("the machine is {state}; booting it anew"));
             switch_off(cluster).await?;
             crate::host_agent::launch(settings, cluster.dir(), &Origin::Boot).await
+        }
+    }
+}
+
+/// What the machine is doing. One whose hypervisor does not answer is looked at again: on a busy host that
+/// is silent for a moment, and what runs inside would be lost.
+async fn patient_state(cluster: &Cluster) -> Result<MachineState> {
+    let begun = Instant::now();
+    loop {
+        match cluster.state().await? {
+            MachineState::Broken { .. } if begun.elapsed() < SILENCE => {
+                tokio::time::sleep(WATCH_PAUSE).await;
+            }
+            state => return Ok(state),
         }
     }
 }
