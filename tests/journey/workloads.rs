@@ -240,7 +240,7 @@ pub(super) fn access(coracle: &Coracle) {
         .args(["-d"])
         .stdin(cluster(".certificate-authority-data"))
         .ok();
-    coracle_tests::write(&authority, decoded.stdout);
+    write(&authority, decoded.stdout);
     let as_reader = |arguments: &str, token: &str| {
         coracle
             .program(coracle.own_kubectl())
