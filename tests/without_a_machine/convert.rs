@@ -19,7 +19,7 @@ fn manifests_are_converted_from_a_file_or_standard_input() {
     assert!(converted.stderr.contains(told), "{converted}");
     let piped = coracle.run("convert -").stdin(OLD).ok();
     assert_eq!(piped.stdout, expected);
-    let again = coracle.run("convert -").stdin(&expected).ok();
+    let again = coracle.run("convert -").stdin(expected.as_str()).ok();
     assert_eq!(again.stdout, expected);
     assert!(
         again.stderr.contains("of current versions already"),
