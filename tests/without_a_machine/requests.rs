@@ -63,10 +63,16 @@ fn a_driver_is_known_and_built_in_or_refused() {
         .done()
         .fails(54, "CORACLE_DRIVER_UNKNOWN");
     unknown.says("parallels").says("qemu");
-    for driver in ["libvirt", "virtualbox", "hyperv"] {
+    for driver in ["libvirt", "hyperv"] {
         let refused = coracle.run(&format!("start --driver {driver}")).done();
         refused.fails(56, "CORACLE_DRIVER_UNSUPPORTED").says(driver);
     }
+    let start = coracle.run("start --driver virtualbox");
+    let missing = start.env("PATH", coracle.work()).done();
+    missing
+        .fails(55, "CORACLE_DRIVER_NOT_INSTALLED")
+        .says("VBoxManage")
+        .advises("install");
     nothing_was_made(&coracle);
 }
 
