@@ -18,7 +18,16 @@ pub fn small_image(home: &Path) -> PathBuf {
     put(home, &small_files())
 }
 
-/// The same with a root file system of so many bytes that nothing makes smaller, a second layer
+/// As [`small_image`], with an ISO, for drivers that start machines by their firmware.
+pub fn image_with_iso(home: &Path) -> PathBuf {
+    let mut files = small_files();
+    let bytes = "not bootable: an ISO\n".repeat(100).into_bytes();
+    let role = json!({"role": "iso"});
+    files.push(("iso".into(), "coracle.iso".into(), role, bytes));
+    put(home, &files)
+}
+
+/// As [`small_image`], with a root file system of so many bytes that nothing makes smaller, a second layer
 /// (kubernetes-other.erofs, of [`OTHER_KUBERNETES`]), and the kubectl of the first for this host, which
 /// prints its arguments, and for another one: what a download can tell apart.
 pub fn layered_image(home: &Path, root: usize) -> PathBuf {

@@ -40,7 +40,7 @@ pub use archive::{ImageArchive, archive_of_one_program};
 pub use authority::Authority;
 pub use document::{Block, Session, blocks, sessions, wildcard_match};
 pub use files::{append, damage, replace_in, repository, unpacked, write};
-pub use image::{OTHER_KUBERNETES, layered_image, noise, small_image};
+pub use image::{OTHER_KUBERNETES, image_with_iso, layered_image, noise, small_image};
 pub use mirror::{Fault, Mirror, Request, read_head};
 pub use portable::make_portable;
 pub use process::{Process, alive, cpu_seconds, kill_pid, processes_naming, signal_pid};
