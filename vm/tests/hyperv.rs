@@ -1,12 +1,13 @@
 //! The Hyper-V driver against a PowerShell that is none: `fakes/powershell.rs`. The real one cannot run
 //! here; the fake checks that it is sent the repository's own scripts and nothing but data for them.
-#![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods
 )]
+
+mod fake;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -23,13 +24,21 @@ use coracle_vm::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
 /// For what takes a moment, on a host that may be busy.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A home folder whose name would break every kind of quoting.
-const NASTY: &str = "a'; Remove-VM *; '$(calc) `n \"q\" [x] Grün 日本 ";
+/// A home folder whose name would break every kind of quoting; of what Windows allows in a name, there.
+const NASTY: &str = if cfg!(windows) {
+    "a'; Remove-VM dev; '$(calc) `n [x] Grün 日本 "
+} else {
+    "a'; Remove-VM *; '$(calc) `n \"q\" [x] Grün 日本 "
+};
+
+/// The program in PowerShell's place.
+const FAKE: &str = env!("CARGO_BIN_EXE_fake-powershell");
 
 /// A host with a fake PowerShell, and one machine of it.
 struct Host {
@@ -51,8 +60,7 @@ impl Host {
         let runtime = tempfile::Builder::new().prefix("vm-").tempdir().unwrap();
         let fake = home.path().join("fake");
         std::fs::create_dir(&fake).unwrap();
-        let program = fake.join("powershell");
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fake-powershell"), &program).unwrap();
+        let program = fake::install(FAKE, &fake, "powershell");
         let programs = Programs {
             powershell: Some(program),
             ..Programs::default()
@@ -221,8 +229,7 @@ async fn probed(host: &Host) -> Result<coracle_vm::DriverFacts, DriverError> {
 /// What the fake does with a command line and the lines of its input, from a folder of its own.
 fn fake(arguments: &[&str], input: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("powershell");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fake-powershell"), &program).unwrap();
+    let program = fake::install(FAKE, folder.path(), "powershell");
     let mut child = std::process::Command::new(program)
         .args(arguments)
         .stdin(std::process::Stdio::piped())
@@ -237,20 +244,14 @@ fn fake(arguments: &[&str], input: &str) -> (Option<i32>, String) {
     (status.code(), violation.unwrap_or_default())
 }
 
-/// The command line and the scripts of the driver, as a program in the fake's place hears them.
+/// The command line and the scripts of the driver, as the fake hears them.
 async fn heard() -> (Vec<String>, String) {
-    let mut host = Host::new();
-    let spy = host.fake.join("spy");
-    let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\nprintf '%s\\n' \"$@\" >arguments\nread -r line\nprintf '%s\\n' \"$line\" >scripts\n";
-    std::fs::write(&spy, script).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    std::fs::set_permissions(&spy, mode).unwrap();
-    host.programs.powershell = Some(spy);
-    host.driver = host.another_driver();
+    let host = Host::new();
+    std::fs::write(host.fake.join("spy"), "").unwrap();
     probed(&host).await.unwrap_err();
     let read = |name| std::fs::read_to_string(host.fake.join(name)).unwrap();
     (
-        read("arguments").lines().map(str::to_owned).collect(),
+        serde_json::from_str(&read("arguments")).unwrap(),
         read("scripts"),
     )
 }
@@ -316,7 +317,7 @@ async fn a_host_where_all_is_well() {
     let facts = probed(&host).await.unwrap();
     assert_eq!(facts.kind, DriverKind::Hyperv);
     assert_eq!(facts.version, "10.0.22631");
-    assert!(facts.place.ends_with("/powershell"));
+    assert_eq!(Path::new(&facts.place).parent(), Some(host.fake.as_path()));
     assert_eq!(facts.verdict.accelerator, Accelerator::Whpx);
     let capabilities = host.driver.capabilities();
     assert!(capabilities.can_pause && capabilities.can_hibernate);
@@ -906,23 +907,52 @@ async fn what_hyper_v_cannot_run_is_refused_with_a_reason() {
     assert!(host.vms().is_empty());
 }
 
+/// The end of the guest's serial port that Hyper-V has.
+struct Port(
+    #[cfg(unix)] tokio::net::UnixListener,
+    #[cfg(windows)] tokio::net::windows::named_pipe::NamedPipeServer,
+);
+
+impl Port {
+    /// Of a machine that is not started yet, and where it is.
+    fn of(host: &Host) -> (Self, PathBuf) {
+        #[cfg(unix)]
+        {
+            let path = host.dir.socket("com1").unwrap();
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            (Self(tokio::net::UnixListener::bind(&path).unwrap()), path)
+        }
+        #[cfg(windows)]
+        {
+            let path = format!(r"\\.\pipe\coracle-{}", host.spec.id);
+            let pipe = tokio::net::windows::named_pipe::ServerOptions::new().create(&path);
+            (Self(pipe.unwrap()), path.into())
+        }
+    }
+
+    /// What the guest says before it ends.
+    async fn says(self, parts: &[&str]) {
+        #[cfg(unix)]
+        let (mut guest, _) = self.0.accept().await.unwrap();
+        #[cfg(windows)]
+        let mut guest = self.0;
+        #[cfg(windows)]
+        guest.connect().await.unwrap();
+        for part in parts {
+            guest.write_all(part.as_bytes()).await.unwrap();
+            guest.flush().await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_console_is_written_by_whoever_launched() {
     let host = Host::new();
-    let socket = host.dir.socket("com1").unwrap();
-    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
     std::fs::write(&host.spec.console, "before").unwrap();
-    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let (port, path) = Port::of(&host);
     host.start().await;
-    assert_eq!(host.vm()["pipe"], json!(socket));
-    let guest = tokio::task::spawn_blocking(move || {
-        let (mut guest, _) = listener.accept().unwrap();
-        guest
-            .write_all("Linux version 6\nGrüße\n".as_bytes())
-            .unwrap();
-        guest.write_all(b"and on").unwrap();
-    });
-    guest.await.unwrap();
+    assert_eq!(host.vm()["pipe"], json!(path));
+    port.says(&["Linux version 6\nGrüße\n", "and on"]).await;
     let begun = Instant::now();
     loop {
         let mut text = String::new();

@@ -1,6 +1,5 @@
 //! The driver over a fake VBoxManage (`vm/tests/fakes/vboxmanage.rs`): all that needs VirtualBox's kernel
 //! module, and all that people do behind its back. The real one is in `virtualbox_real.rs`.
-#![cfg(unix)]
 #![cfg(target_arch = "x86_64")]
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +8,7 @@
     clippy::disallowed_methods
 )]
 
+mod fake;
 mod vbox;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -44,7 +44,7 @@ impl Fake {
         let folder = home.path().join("bin");
         std::fs::create_dir(&folder).unwrap();
         let program = env!("CARGO_BIN_EXE_fake-vboxmanage");
-        std::os::unix::fs::symlink(program, folder.join("VBoxManage")).unwrap();
+        fake::install(program, &folder, "VBoxManage");
         let programs = Programs {
             search_path: vec![folder.clone()],
             ..Programs::default()
@@ -615,7 +615,8 @@ async fn the_probe_tells_what_is_there_and_what_is_missing() {
     };
     let facts = probe().await.unwrap();
     assert_eq!(facts.version, "7.0.20r163906");
-    assert!(facts.place.ends_with("/bin/VBoxManage"), "{facts:?}");
+    let program = Path::new("bin").join(format!("VBoxManage{}", std::env::consts::EXE_SUFFIX));
+    assert!(Path::new(&facts.place).ends_with(program), "{facts:?}");
     assert_eq!(facts.verdict.accelerator, Accelerator::Native);
 
     fake.set("hostinfo", "Processor supports HW virtualization: no\n");

@@ -7,7 +7,8 @@
 //! declare, a value that is not of the declared type.
 //!
 //! ```text
-//! FOLDER/powershell   a link to this program: its folder is where everything else is
+//! FOLDER/powershell   a link to this program, or a copy: its folder is where everything else is
+//!        spy          if there, it only writes down what it hears: `arguments` as JSON, and `scripts`
 //!        fake.json    how it behaves, see [`Settings`]; read for each request
 //!        vms.json     the virtual machines
 //!        started      the processes that there were, a line each
@@ -132,6 +133,10 @@ fn main() {
         .append(true)
         .open(fake.folder.join("started"));
     writeln!(started.unwrap(), "{}", std::process::id()).unwrap();
+    if fake.folder.join("spy").exists() {
+        fake.listen(&arguments);
+        return;
+    }
     if arguments != COMMAND_LINE {
         fake.violation(&format!("the command line is {arguments:?}"));
     }
@@ -157,6 +162,13 @@ fn main() {
 }
 
 impl Fake {
+    fn listen(&self, arguments: &[String]) {
+        std::fs::write(self.folder.join("arguments"), json!(arguments).to_string()).unwrap();
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).unwrap();
+        std::fs::write(self.folder.join("scripts"), line).unwrap();
+    }
+
     fn violation(&self, what: &str) -> ! {
         std::fs::write(self.folder.join("violation"), what).unwrap();
         eprintln!("violation: {what}");
