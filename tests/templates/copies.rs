@@ -14,7 +14,7 @@ spec:
   containers:
   - name: counts
     image: coracle.internal/busybox:1.37
-    command: [sh, -c, 'i=0; while true; do i=$((i+1)); echo $i > /dev/shm/i; sleep 1; done']
+    command: [sh, -c, 'i=0; while true; do i=$((i+1)); echo $i > /dev/shm/n; mv /dev/shm/n /dev/shm/i; sleep 1; done']
 ";
 
 fn kubectl(coracle: &Coracle, name: &str, command: &str) -> String {
