@@ -17,7 +17,7 @@ use std::io;
 use std::path::Path;
 
 use super::{capture, connect, migration};
-use crate::driver::{DriverError, failed};
+use crate::driver::DriverError;
 use crate::qmp::QmpClient;
 use crate::saved::{Kept, SavedFiles};
 use crate::store::MachineDir;
@@ -26,6 +26,7 @@ use {
     super::devices,
     super::find,
     super::memory::{self, PrivateMemory},
+    crate::driver::failed,
     crate::qmp::SaveDevices,
     crate::qmp::migration_capability::{IGNORE_SHARED, MAPPED_RAM, MULTIFD},
     crate::saved::{self, Saves},
