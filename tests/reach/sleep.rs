@@ -38,12 +38,15 @@ impl Shop<'_> {
     /// What keeps it awake for longer than it would be without use, and then no more.
     fn stays_awake_with(&self, what: &str, session: Started) {
         let until = Instant::now() + LONG_AFTER;
-        while Instant::now() < until {
-            assert_eq!(self.host(), "Running", "it sleeps in spite of {what}");
+        let mut host = "Running".to_owned();
+        while Instant::now() < until && host == "Running" {
             std::thread::park_timeout(Duration::from_secs(1));
+            host = self.host();
         }
         kill_pid(session.pid());
-        session.done();
+        let session = session.done();
+        let log = fs::read_to_string(self.folder().join("host-agent.log")).unwrap();
+        assert_eq!(host, "Running", "in spite of {what}: {session}{log}");
         self.falls_asleep();
     }
 }
