@@ -53,7 +53,7 @@ impl Service for Docker {
         &self,
         answers: Request<Streaming<HomeBrought>>,
     ) -> Result<Response<Self::BringHomeStream>, Status> {
-        let aside = self.0.callers.set_aside();
+        // On the connection of a host that watches ports, which is set aside for that.
         let engine = Arc::clone(&self.0.engine);
         let mut answers = answers.into_inner();
         tokio::spawn(async move {
@@ -61,8 +61,7 @@ impl Service for Docker {
                 engine.home().answer(answer);
             }
         });
-        let questions = WatchStream::new(self.0.engine.home().asked()).filter_map(move |asked| {
-            let _ = &aside;
+        let questions = WatchStream::new(self.0.engine.home().asked()).filter_map(|asked| {
             let (number, path) = (asked.number, asked.path);
             (number > 0).then_some(Ok(HomeAsked { number, path }))
         });
