@@ -208,6 +208,7 @@ pub(crate) fn a_cron_job_is_due(shop: &Shop<'_>) {
 
 /// Nothing is left of it.
 pub(crate) fn one_that_sleeps_is_deleted(shop: &Shop<'_>) {
+    shop.command("start --auto-stop never").ok();
     shop.sleep();
     let agent = shop.host_agent().expect("it has a host agent");
     shop.command("delete").ok();
