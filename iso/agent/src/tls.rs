@@ -7,7 +7,7 @@ use rustls::{RootCertStore, ServerConfig};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
 use tonic::transport::server::Connected;
 
 /// A handshake may take this long.
@@ -40,7 +41,7 @@ pub struct Identity {
     spoken: Spoken,
 }
 
-/// How many connections are open. Clones count the same ones.
+/// How many connections are open that use the machine. Clones count the same ones.
 #[derive(Debug, Clone, Default)]
 pub struct Callers(Arc<AtomicU32>);
 
@@ -50,34 +51,59 @@ impl Callers {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn enter(&self) -> Caller {
+    fn enter(&self) -> Connection {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Caller(self.clone())
-    }
-
-    /// Does not count one of them until the value is dropped.
-    pub fn set_aside(&self) -> SetAside {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-        SetAside(self.clone())
+        Connection(Arc::new(Counted {
+            callers: self.clone(),
+            aside: Mutex::default(),
+        }))
     }
 }
 
-/// A caller that is not counted, until this is dropped.
-#[derive(Debug)]
-pub struct SetAside(Callers);
+/// An open connection. It is counted, but for while it is set aside. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Connection(Arc<Counted>);
+
+struct Counted {
+    callers: Callers,
+    /// How many streams of it use nothing: one connection carries several.
+    aside: Mutex<u32>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.callers.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connection {
+    fn aside(&self) -> MutexGuard<'_, u32> {
+        self.0.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does not count the connection of a request until the value is dropped.
+pub(crate) fn set_aside<T>(request: &Request<T>) -> Option<SetAside> {
+    let connection = request.extensions().get::<Connection>()?.clone();
+    let mut aside = connection.aside();
+    if *aside == 0 {
+        connection.0.callers.0.fetch_sub(1, Ordering::Relaxed);
+    }
+    *aside += 1;
+    drop(aside);
+    Some(SetAside(connection))
+}
+
+/// A connection that is not counted, until this is dropped.
+pub(crate) struct SetAside(Connection);
 
 impl Drop for SetAside {
     fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// One of them, until it is dropped.
-struct Caller(Callers);
-
-impl Drop for Caller {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        let mut aside = self.0.aside();
+        *aside -= 1;
+        if *aside == 0 {
+            self.0.0.callers.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -172,13 +198,8 @@ pub(crate) fn incoming(
                 if let Ok(Ok(stream)) =
                     tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await
                 {
-                    let caller = callers.enter();
-                    let _ = sender
-                        .send(Ok(Secured {
-                            stream,
-                            _caller: caller,
-                        }))
-                        .await;
+                    let connection = callers.enter();
+                    let _ = sender.send(Ok(Secured { stream, connection })).await;
                 }
             });
         }
@@ -189,12 +210,15 @@ pub(crate) fn incoming(
 /// A connection, in the form that tonic takes.
 pub(crate) struct Secured {
     stream: TlsStream<TcpStream>,
-    _caller: Caller,
+    connection: Connection,
 }
 
 impl Connected for Secured {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
+    type ConnectInfo = Connection;
+
+    fn connect_info(&self) -> Connection {
+        self.connection.clone()
+    }
 }
 
 impl AsyncRead for Secured {

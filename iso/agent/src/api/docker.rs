@@ -2,6 +2,7 @@
 
 use super::{Agent, Replies};
 use crate::engine::SettingsError;
+use crate::tls::set_aside;
 use coracle_protocol::api::docker_server::Docker as Service;
 use coracle_protocol::api::{
     ConfigureReply, ConfigureRequest, ContainerPorts, HomeAsked, HomeBrought, WatchPortsRequest,
@@ -19,10 +20,10 @@ impl Service for Docker {
 
     async fn watch_ports(
         &self,
-        _: Request<WatchPortsRequest>,
+        request: Request<WatchPortsRequest>,
     ) -> Result<Response<Self::WatchPortsStream>, Status> {
         // A host that waits for changes uses nothing.
-        let aside = self.0.callers.set_aside();
+        let aside = set_aside(&request);
         let changes = WatchStream::new(self.0.engine.published()).map(move |ports| {
             let _ = &aside;
             Ok(ContainerPorts { ports })
@@ -53,7 +54,7 @@ impl Service for Docker {
         &self,
         answers: Request<Streaming<HomeBrought>>,
     ) -> Result<Response<Self::BringHomeStream>, Status> {
-        // On the connection of a host that watches ports, which is set aside for that.
+        let aside = set_aside(&answers);
         let engine = Arc::clone(&self.0.engine);
         let mut answers = answers.into_inner();
         tokio::spawn(async move {
@@ -61,7 +62,8 @@ impl Service for Docker {
                 engine.home().answer(answer);
             }
         });
-        let questions = WatchStream::new(self.0.engine.home().asked()).filter_map(|asked| {
+        let questions = WatchStream::new(self.0.engine.home().asked()).filter_map(move |asked| {
+            let _ = &aside;
             let (number, path) = (asked.number, asked.path);
             (number > 0).then_some(Ok(HomeAsked { number, path }))
         });

@@ -45,7 +45,6 @@ impl Services {
             network: NetworkServer::new(network::Network::new(Arc::clone(&agent))),
             folders: FoldersServer::new(host_folders::Service {
                 folders: Arc::clone(&agent.host_folders),
-                callers: agent.callers.clone(),
             }),
             images: ImagesServer::new(images::Images(agent)),
         }

@@ -21,7 +21,7 @@ mod pretence;
 
 use crate::api::Replies;
 use crate::kernel;
-use crate::tls::Callers;
+use crate::tls::set_aside;
 use changes::News;
 use coracle_protocol::folders::{
     Folder, FolderSet, Follow, FromGuest, FromHost, Mounted, Refusal, call::Operation, from_guest,
@@ -283,7 +283,6 @@ fn read_ahead(path: &Path) -> io::Result<()> {
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) folders: Arc<HostFolders>,
-    pub(crate) callers: Callers,
 }
 
 #[tonic::async_trait]
@@ -297,7 +296,7 @@ impl coracle_protocol::folders::folders_server::Folders for Service {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         let folders = Arc::clone(&self.folders);
         // A host that waits for calls uses nothing.
-        let aside = self.callers.set_aside();
+        let aside = set_aside(&request);
         tokio::spawn(async move {
             folders.serve(request.into_inner(), sender).await;
             drop(aside);
