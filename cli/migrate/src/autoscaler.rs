@@ -69,12 +69,13 @@ pub(crate) fn of_extensions(object: &mut Object<'_>, _: &str) -> Result<(), Yaml
     }
     let utilization = keys(["spec", "cpuUtilization"]);
     let percentage = object.get(&join(&utilization, &keys(["targetPercentage"])));
+    let percentage = percentage.map(|percentage| object.raw(percentage));
     if let Some(percentage) = percentage {
         object.changed(
             &utilization,
             "cpuUtilization.targetPercentage is targetCPUUtilizationPercentage",
         );
-        let value = Value::Plain(object.raw(&percentage));
+        let value = Value::Plain(percentage);
         object.insert(
             &spec,
             Some("cpuUtilization"),
@@ -114,7 +115,7 @@ fn bring(object: &mut Object<'_>, path: &Path, metric: &Metric) -> Result<(), Ya
         let Some(node) = object.get(&at(key)) else {
             continue;
         };
-        let Some(value) = scalars(object, &node) else {
+        let Some(value) = scalars(object, node) else {
             object.look(
                 &at(key),
                 &format!("{key} is metric.{now} now; write it there"),
@@ -128,7 +129,7 @@ fn bring(object: &mut Object<'_>, path: &Path, metric: &Metric) -> Result<(), Ya
         let Some(node) = object.get(&at(key)) else {
             continue;
         };
-        let value = Value::Plain(object.raw(&node));
+        let value = Value::Plain(object.raw(node));
         let target = Value::map([("type", Value::text(*kind)), (*now, value)]);
         object.changed(&at(key), &format!("{key} is target.{now}"));
         object.insert(path, Some(key), "target", &target)?;

@@ -18,36 +18,58 @@ pub(crate) enum Step {
 /// The way from a document's root to a node.
 pub(crate) type Path = Vec<Step>;
 
-/// The text as it becomes.
+/// A text that was parsed.
+#[derive(Debug, Clone)]
+struct Parsed {
+    text: String,
+    stream: Stream,
+}
+
+impl Parsed {
+    fn new(text: String) -> Result<Self, YamlError> {
+        let stream = Stream::parse(&text)?;
+        Ok(Self { text, stream })
+    }
+
+    /// The root of a document, and what is at a path of it.
+    fn at(&self, document: usize, path: &[Step]) -> Option<(&Node, &Node)> {
+        let root = &self.stream.documents.get(document)?.root;
+        Some((root, walk(root, path)?))
+    }
+}
+
+/// A part of a text as it becomes.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    text: String,
+    /// Lines of the text before it.
+    before: usize,
+    now: Parsed,
     /// As it was given: notes name its lines.
-    given: String,
-    first: Stream,
+    given: Parsed,
     notes: Vec<Note>,
 }
 
 impl Draft {
-    pub(crate) fn new(text: &str) -> Result<Self, YamlError> {
+    pub(crate) fn new(text: &str, before: usize) -> Result<Self, YamlError> {
+        let given = Parsed::new(text.to_owned())?;
         Ok(Self {
-            text: text.to_owned(),
-            given: text.to_owned(),
-            first: Stream::parse(text)?,
+            before,
+            now: given.clone(),
+            given,
             notes: Vec::new(),
         })
     }
 
-    /// The documents of the text that was given.
+    /// The documents of the part that was given.
     pub(crate) fn documents(&self) -> usize {
-        self.first.documents.len()
+        self.given.stream.documents.len()
     }
 
-    /// The text, and what was said, by lines.
+    /// The part, and what was said, by lines.
     pub(crate) fn finish(self) -> (String, Vec<Note>) {
         let mut notes = self.notes;
         notes.sort_by_key(|note| note.line);
-        (self.text, notes)
+        (self.now.text, notes)
     }
 }
 
@@ -70,11 +92,9 @@ impl<'draft> Object<'draft> {
     }
 
     /// What is at a path, as it is now.
-    pub(crate) fn get(&self, path: &[Step]) -> Option<Node> {
-        let stream = Stream::parse(&self.draft.text).ok()?;
-        let root = &stream.documents.get(self.document)?.root;
-        let node = walk(root, &self.root).and_then(|object| walk(object, path))?;
-        Some(node.clone())
+    pub(crate) fn get(&self, path: &[Step]) -> Option<&Node> {
+        let (_, node) = self.draft.now.at(self.document, &join(&self.root, path))?;
+        Some(node)
     }
 
     /// The text of a scalar.
@@ -84,7 +104,7 @@ impl<'draft> Object<'draft> {
 
     /// What a node looks like, where it is on one line: a scalar with its quotes, an alias.
     pub(crate) fn raw(&self, node: &Node) -> String {
-        self.draft.text[node.start..node.end].to_owned()
+        self.draft.now.text[node.start..node.end].to_owned()
     }
 
     /// `Deployment web`.
@@ -161,16 +181,9 @@ impl<'draft> Object<'draft> {
         path: &[Step],
         edit: impl FnOnce(&str, &Node, &Node) -> Result<String, YamlError>,
     ) -> Result<(), YamlError> {
-        let stream = Stream::parse(&self.draft.text)?;
-        let Some(document) = stream.documents.get(self.document) else {
-            return Ok(());
-        };
-        let root = &document.root;
-        let Some(object) = walk(root, &self.root) else {
-            return Ok(());
-        };
-        if let Some(node) = walk(object, path) {
-            self.draft.text = edit(&self.draft.text, root, node)?;
+        let now = &self.draft.now;
+        if let Some((root, node)) = now.at(self.document, &join(&self.root, path)) {
+            self.draft.now = Parsed::new(edit(&now.text, root, node)?)?;
         }
         Ok(())
     }
@@ -187,10 +200,11 @@ impl<'draft> Object<'draft> {
 
     fn note(&mut self, path: &[Step], weight: Weight, what: &str) {
         let message = format!("{}: {what}", self.name());
-        let path = [self.root.as_slice(), path].concat();
-        let root = self.draft.first.documents.get(self.document);
-        let position = root.map_or(0, |document| nearest(&document.root, &path));
-        let line = self.draft.given[..position].matches('\n').count() + 1;
+        let path = join(&self.root, path);
+        let given = &self.draft.given;
+        let document = given.stream.documents.get(self.document);
+        let position = document.map_or(0, |document| nearest(&document.root, &path));
+        let line = self.draft.before + given.text[..position].matches('\n').count() + 1;
         self.draft.notes.push(Note {
             line,
             weight,

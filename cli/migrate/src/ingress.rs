@@ -27,7 +27,7 @@ fn backend(object: &mut Object<'_>, path: &[Step]) -> Result<(), YamlError> {
     let Some(name) = name else {
         return Ok(());
     };
-    let mut service = vec![("name".to_owned(), Value::Plain(object.raw(&name)))];
+    let mut service = vec![("name".to_owned(), Value::Plain(object.raw(name)))];
     if let Some(port) = &port {
         let text = port.text().unwrap_or_default();
         // A name has a letter; some wrote numbers in quotes.

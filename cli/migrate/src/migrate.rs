@@ -40,7 +40,20 @@ pub fn is_manifest(text: &str) -> Result<bool, YamlError> {
 /// # Errors
 /// It is not YAML, or written in a way that cannot be edited in place; with the line.
 pub fn migrate(text: &str) -> Result<Migration, YamlError> {
-    let mut draft = Draft::new(text)?;
+    let (mut whole, mut notes, mut lines) = (String::new(), Vec::new(), 0);
+    // Each edit is followed by another reading: of its own document, not of them all.
+    for part in coracle_yaml::parts(text)? {
+        let (now, said) = bring_part(part, lines).map_err(|error| error.below(lines))?;
+        whole += &now;
+        notes.extend(said);
+        lines += part.matches('\n').count();
+    }
+    Ok(Migration { text: whole, notes })
+}
+
+/// One part of a text, which so many lines are before.
+fn bring_part(part: &str, lines: usize) -> Result<(String, Vec<Note>), YamlError> {
+    let mut draft = Draft::new(part, lines)?;
     for document in 0..draft.documents() {
         let root = Path::new();
         let list = items(&mut draft, document, &root);
@@ -54,8 +67,7 @@ pub fn migrate(text: &str) -> Result<Migration, YamlError> {
             }
         }
     }
-    let (text, notes) = draft.finish();
-    Ok(Migration { text, notes })
+    Ok(draft.finish())
 }
 
 /// How many items a list has; None for any other object.

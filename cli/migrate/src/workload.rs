@@ -27,7 +27,7 @@ pub(crate) fn select(object: &mut Object<'_>, _: &str) -> Result<(), YamlError> 
     if object.get(&keys(["spec"])).is_none() {
         return Ok(());
     }
-    let labels = object.get(&keys(LABELS));
+    let labels = object.get(&keys(LABELS)).cloned();
     let selector = object.get(&keys(["spec", "selector"]));
     let is_written = selector
         .as_ref()
@@ -70,7 +70,7 @@ fn copied(object: &Object<'_>, labels: &Node) -> Value {
 /// What the selector asks for and no pod has.
 fn compare(object: &mut Object<'_>, labels: Option<&Node>) {
     let path = keys(["spec", "selector", "matchLabels"]);
-    let Some(wanted) = object.get(&path) else {
+    let Some(wanted) = object.get(&path).cloned() else {
         return;
     };
     let is_alias = |node: &Node| matches!(node.kind, Kind::Alias(_));

@@ -25,6 +25,27 @@ pub enum YamlError {
 }
 
 impl YamlError {
+    /// The same of a text with so many more lines before the place.
+    #[must_use]
+    pub fn below(self, lines: usize) -> Self {
+        match self {
+            Self::Syntax {
+                line,
+                column,
+                reason,
+            } => Self::Syntax {
+                line: line + lines,
+                column,
+                reason,
+            },
+            Self::Unsupported { what, line } if line > 0 => Self::Unsupported {
+                what,
+                line: line + lines,
+            },
+            unplaced => unplaced,
+        }
+    }
+
     pub(crate) fn unsupported(what: impl Into<String>, line: usize) -> Self {
         Self::Unsupported {
             what: what.into(),

@@ -12,7 +12,7 @@ pub use splice::{
     insert_comments, insert_item, insert_pair, insert_pair_before, remove_item, remove_pair,
     rename_key, replace_raw, root_pairs, start_block_list, value_raw,
 };
-pub use tree::{Kind, Node, Stream, comments, same};
+pub use tree::{Kind, Node, Stream, comments, parts, same};
 
 /// A value as JSON on one line, which is YAML's flow style too.
 #[must_use]

@@ -59,11 +59,11 @@ pub fn insert_pair(
     let Some((first_key, _)) = pairs.first() else {
         return Err(unsupported(text, mapping, "its layout is unusual"));
     };
-    let indent = indent_of(text, first_key.start);
-    let mut lines = Vec::new();
-    block_pair(key, value, &indent, list_offset(text, root), &mut lines);
-    let position = skip_inner_comments(text, mapping.lines_end, indent.len());
-    Ok(insert_lines(text, position, &lines))
+    let column = indent_of(text, first_key.start).len();
+    let position = skip_inner_comments(text, mapping.lines_end, column);
+    Ok(insert_block_pair(
+        text, root, first_key, position, key, value,
+    ))
 }
 
 /// Adds a pair to `mapping` before the one at `index`, above the comments that stand over that; in braces, at the
@@ -79,40 +79,34 @@ pub fn insert_pair_before(
     key: &str,
     value: &Value,
 ) -> Result<String, YamlError> {
-    let Some((before, _)) = mapping.pairs().get(index) else {
+    if mapping.is_flow() {
+        return insert_pair(text, root, mapping, key, value);
+    }
+    let Some((before, before_value)) = mapping.pairs().get(index) else {
         return Err(unsupported(text, mapping, "it has no such key"));
     };
     let line = line_start_after_mark(text, before.start);
-    let is_first_of_line = text[line..before.start].trim().is_empty();
-    if mapping.is_flow() || !is_first_of_line {
-        // One whose key stands behind a dash has no line above it.
-        return match mapping.is_flow() || index > 0 {
-            true => insert_pair(text, root, mapping, key, value),
-            false => insert_pair_after_first(text, root, mapping, key, value),
-        };
-    }
-    let indent = indent_of(text, before.start);
-    let position = skip_comments_above(text, line, indent.len());
-    let mut lines = Vec::new();
-    block_pair(key, value, &indent, list_offset(text, root), &mut lines);
-    Ok(insert_lines(text, position, &lines))
+    let position = match text[line..before.start].trim().is_empty() {
+        true => skip_comments_above(text, line, indent_of(text, before.start).len()),
+        // It stands behind a dash, above which is no line of the mapping.
+        false => before_value.lines_end,
+    };
+    Ok(insert_block_pair(text, root, before, position, key, value))
 }
 
-/// Adds a pair behind the first one of a mapping in block style.
-fn insert_pair_after_first(
+/// Adds a pair in block style at a line's start, indented as `beside`, a key of the same mapping.
+fn insert_block_pair(
     text: &str,
     root: &Node,
-    mapping: &Node,
+    beside: &Node,
+    position: usize,
     key: &str,
     value: &Value,
-) -> Result<String, YamlError> {
-    let Some((first, first_value)) = mapping.pairs().first() else {
-        return Err(unsupported(text, mapping, "its layout is unusual"));
-    };
-    let indent = indent_of(text, first.start);
+) -> String {
+    let indent = indent_of(text, beside.start);
     let mut lines = Vec::new();
     block_pair(key, value, &indent, list_offset(text, root), &mut lines);
-    Ok(insert_lines(text, first_value.lines_end, &lines))
+    insert_lines(text, position, &lines)
 }
 
 /// Puts comments on lines of their own above that of the pair at `index` of `mapping`; in braces nowhere.

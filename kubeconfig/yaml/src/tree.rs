@@ -317,6 +317,29 @@ impl Builder<'_> {
     }
 }
 
+/// A text in parts that can each be read, and edited, by themselves: one begins at each `---`, with the
+/// directives of that document.
+///
+/// # Errors
+/// [`YamlError::Syntax`] with the place of the fault.
+pub fn parts(text: &str) -> Result<Vec<&str>, YamlError> {
+    let stream = Stream::parse(text)?;
+    let markers = stream.documents.iter().filter_map(|one| one.marker_end);
+    let (mut parts, mut begun) = (Vec::new(), 0);
+    for marker in markers {
+        let mut start = line_start(text, marker.saturating_sub(1));
+        while start > begun && text[line_start(text, start - 1)..].starts_with('%') {
+            start = line_start(text, start - 1);
+        }
+        if start > begun {
+            parts.push(&text[begun..start]);
+            begun = start;
+        }
+    }
+    parts.push(&text[begun..]);
+    Ok(parts)
+}
+
 /// The comments that begin in a part of a text, each from its `#` to the end of its line.
 ///
 /// # Errors
@@ -363,4 +386,37 @@ pub(super) fn line_start(text: &str, position: usize) -> usize {
     text[..position]
         .rfind('\n')
         .map_or(0, |newline| newline + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_comes_apart_at_its_documents() {
+        for (text, wanted) in [
+            ("a: 1\n", vec!["a: 1\n"]),
+            ("", vec![""]),
+            ("# head\n---\na: 1\n", vec!["# head\n", "---\na: 1\n"]),
+            (
+                "a: 1\n--- # two\nb: |\n  ---\n  c\n---\n# empty\n---\nd: 4",
+                vec![
+                    "a: 1\n",
+                    "--- # two\nb: |\n  ---\n  c\n",
+                    "---\n# empty\n",
+                    "---\nd: 4",
+                ],
+            ),
+            (
+                "a: 1\n...\n%YAML 1.2\n---\nb: 2\n",
+                vec!["a: 1\n...\n", "%YAML 1.2\n---\nb: 2\n"],
+            ),
+        ] {
+            let parts = parts(text).expect("YAML");
+            assert_eq!(parts, wanted);
+            for part in parts {
+                Stream::parse(part).expect("YAML");
+            }
+        }
+    }
 }
