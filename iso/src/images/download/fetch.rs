@@ -259,7 +259,7 @@ impl<'a> Fetcher<'a> {
             }
             self.take(&mut transfer, buffer.get(..read).unwrap_or_default())?;
         }
-        transfer.finish().map_err(|failed| failed.0)
+        transfer.finish()
     }
 
     fn take(&mut self, transfer: &mut Transfer<'_>, bytes: &[u8]) -> Result<(), Stop> {
@@ -282,31 +282,21 @@ impl<'a> Fetcher<'a> {
         let (mut farthest, mut restarts) = (transfer.kept(), 0);
         loop {
             let was_begun = transfer.kept() > 0;
-            let failed = match self.receive_once(url, &mut transfer, part, encoding) {
-                Ok(()) => match transfer.finish() {
-                    Ok(()) => return Ok(()),
-                    Err(failed) => {
-                        let (stop, emptied) = *failed;
-                        transfer = emptied;
-                        stop
-                    }
-                },
-                Err(stop) => stop,
+            let received = self.receive_once(url, &mut transfer, part, encoding);
+            let reason = match received.and_then(|()| transfer.finish()) {
+                Err(Stop::Source(reason)) => reason,
+                other => return other,
             };
-            let Stop::Source(reason) = failed else {
-                return Err(failed);
-            };
-            if !reason.may_pass() {
+            if is_about_bytes(&reason) {
+                transfer.restart()?;
                 // What was put together of several answers may be wrong where each of them is right.
-                let may_be_ours = was_begun && is_about_bytes(&reason) && restarts < RESTARTS;
-                if is_about_bytes(&reason) {
-                    transfer.restart()?;
+                if was_begun && restarts < RESTARTS {
+                    restarts += 1;
+                    continue;
                 }
-                if !may_be_ours {
-                    return Err(reason.into());
-                }
-                restarts += 1;
-                continue;
+            }
+            if !reason.may_pass() {
+                return Err(reason.into());
             }
             if transfer.kept() >= farthest + self.patience.progress {
                 tries = Tries::new(&self.patience);

@@ -16,14 +16,13 @@ use super::source::Encoding;
 use crate::digest::Hasher;
 use crate::files::{remove_all, sync_folder, write_atomic};
 use crate::images::Part;
+use crate::images::export::WINDOW_LOG;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation as _, OutBuffer};
 
-/// Window of a compressed file that is accepted, as a power of two: what `export` uses at most.
-const WINDOW_LOG: u32 = 27;
 /// Bytes that are unpacked at a time.
 const UNPACKED: usize = 1 << 17;
 
@@ -231,19 +230,17 @@ impl<'a> Transfer<'a> {
 
     /// Compares the whole file with its digest, and gives it its name; or says that it is a wrong one,
     /// and throws it away.
-    pub(super) fn finish(mut self) -> Result<(), Box<(Stop, Self)>> {
+    pub(super) fn finish(&mut self) -> Result<(), Stop> {
         let (found, _) = self.hasher.clone().finish();
         if !self.is_full() || found != self.part.sha256 {
             let wrong = self.wrong(&format!("its digest is {found}"));
-            return Err(Box::new(match self.restart() {
-                Ok(()) => (wrong.into(), self),
-                Err(stop) => (stop, self),
-            }));
+            self.restart()?;
+            return Err(wrong.into());
         }
-        self.place().map_err(|stop| Box::new((stop, self)))
+        self.place()
     }
 
-    fn place(&mut self) -> Result<(), Stop> {
+    fn place(&self) -> Result<(), Stop> {
         let kept = self.kept_path();
         let unpacked = unpacked_path(self.folder, self.part);
         let (file, from) = match (&self.unpacking, &self.kept) {
