@@ -6,6 +6,8 @@
 use super::image;
 use crate::error::{Error, ErrorId, Result};
 use crate::settings::Settings;
+use coracle_iso::images::Image;
+use coracle_vm::spec::Architecture;
 use coracle_vm::{
     AcceleratorChoice, AnyDriver, Capabilities, Driver as _, DriverError, DriverFacts, DriverKind,
 };
@@ -45,17 +47,18 @@ impl Working {
 
     /// Whether its machines can start with the image that there is. Who asks for it by name hears what is
     /// missing.
-    fn can_start(&self, settings: &Settings) -> bool {
-        let has_iso = || image::current(settings).is_ok_and(|image| image.iso().is_some());
+    fn can_start(&self, image: Option<&Image>) -> bool {
+        let has_iso = || image.is_some_and(|image| image.iso().is_some());
         self.capabilities.boots_kernel || has_iso()
     }
 }
 
 /// What was found out about each driver, in the order of the list.
 pub async fn all(settings: &Settings) -> Vec<(DriverKind, Result<Working, DriverError>)> {
+    let image = image::current(settings).ok();
     let mut found = Vec::new();
     for &kind in DriverKind::ALL {
-        found.push((kind, probe(settings, kind).await));
+        found.push((kind, probe(settings, kind, image.as_ref()).await));
     }
     found
 }
@@ -66,15 +69,17 @@ pub async fn all(settings: &Settings) -> Vec<(DriverKind, Result<Working, Driver
 /// What keeps the one that was asked for from working; where none was asked for and none works, what
 /// keeps the first of the list.
 pub async fn choose(settings: &Settings, asked: Option<DriverKind>) -> Result<DriverFacts> {
+    let image = image::current(settings).ok();
+    let image = image.as_ref();
     if let Some(kind) = asked {
-        return Ok(probe(settings, kind).await?.facts);
+        return Ok(probe(settings, kind, image).await?.facts);
     }
     let mut found = Vec::new();
     for &kind in DriverKind::ALL {
-        let probed = probe(settings, kind).await;
+        let probed = probe(settings, kind, image).await;
         if probed
             .as_ref()
-            .is_ok_and(|working| !working.can_start(settings))
+            .is_ok_and(|working| !working.can_start(image))
         {
             continue;
         }
@@ -101,14 +106,15 @@ fn best(found: Vec<Result<Working, DriverError>>) -> Result<DriverFacts> {
     }
 }
 
-async fn probe(settings: &Settings, kind: DriverKind) -> Result<Working, DriverError> {
+/// What a driver finds out, for machines with the processor of the image that there is, or else the host's.
+async fn probe(
+    settings: &Settings,
+    kind: DriverKind,
+    image: Option<&Image>,
+) -> Result<Working, DriverError> {
     let driver = AnyDriver::new(kind, settings.programs())?;
-    let facts = driver
-        .probe(
-            AcceleratorChoice::Auto,
-            image::architecture_of_new(settings),
-        )
-        .await?;
+    let guest = image.map_or(Architecture::of_host(), image::architecture);
+    let facts = driver.probe(AcceleratorChoice::Auto, guest).await?;
     Ok(Working {
         facts,
         capabilities: driver.capabilities(),

@@ -242,17 +242,15 @@ async fn image(app: &App, deep: bool) -> Finding {
                 image.index().default_kubernetes
             ),
         ),
-        Ok(Err(error)) if error.id() == ErrorId::ImageNotFound && is_fetched(app) => {
+        Ok(Err(error))
+            if error.id() == ErrorId::ImageNotFound
+                && cluster::image::is_fetched(&app.settings) =>
+        {
             ok("image", "not here yet: a start fetches it")
         }
         Ok(Err(error)) => problem("image", &error),
         Err(error) => problem("image", &ended_early(&error)),
     }
-}
-
-/// Whether anybody is named who has images.
-fn is_fetched(app: &App) -> bool {
-    cluster::image::sources(&app.settings).is_ok_and(|sources| !sources.is_empty())
 }
 
 /// Every template, with all of its files read.

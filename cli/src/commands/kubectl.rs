@@ -41,10 +41,10 @@ impl Args {
 pub fn as_kubectl() -> Option<ExitCode> {
     let mut arguments = std::env::args_os();
     let name = PathBuf::from(arguments.next()?);
-    let arguments: Vec<OsString> = arguments.collect();
     if name.file_stem()? != "kubectl" {
         return None;
     }
+    let arguments: Vec<OsString> = arguments.collect();
     let outcome = Settings::resolve(
         &GlobalOptions {
             profile: None,

@@ -5,7 +5,7 @@ use super::{used, with_advice};
 use crate::cluster::given;
 use crate::cluster::steps::{Step, Steps};
 use crate::commands::App;
-use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::error::{Context as _, ErrorId, Result};
 use crate::progress::{Progress, Style, seconds};
 use crate::settings::Settings;
 use coracle_iso::images::download::{DownloadOptions, Downloader, Patience, Proxy, Source};
@@ -262,16 +262,6 @@ fn line(progress: &DownloadProgress) -> String {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-/// That the state folder has no image, and which way one comes there.
-pub(super) fn not_yet(settings: &Settings, error: Error) -> Error {
-    match sources(settings) {
-        Ok(sources) if !sources.is_empty() => {
-            error.help("`coracle start -p {profile} --download-only` fetches it")
-        }
-        _ => error,
-    }
 }
 
 #[cfg(test)]

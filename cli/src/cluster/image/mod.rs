@@ -4,7 +4,7 @@ mod fetch;
 mod release;
 
 pub use fetch::{Need, confirm, obtain};
-pub use release::sources;
+use release::sources;
 
 use super::Cluster;
 use crate::error::{Error, ErrorId, Result};
@@ -32,11 +32,6 @@ pub fn architecture(image: &Image) -> Architecture {
     }
 }
 
-/// The processor of new clusters' machines: this host's, unless the image that is there is for another.
-pub fn architecture_of_new(settings: &Settings) -> Architecture {
-    current(settings).map_or(Architecture::of_host(), |image| architecture(&image))
-}
-
 fn none_yet(store: &Store) -> Error {
     Error::new(
         ErrorId::ImageNotFound,
@@ -47,9 +42,16 @@ fn none_yet(store: &Store) -> Error {
 /// What to do about an image that is not there, or damaged, where it can be fetched.
 fn with_advice(settings: &Settings, error: Error) -> Error {
     match error.id() {
-        ErrorId::ImageNotFound | ErrorId::ImageDamaged => fetch::not_yet(settings, error),
+        ErrorId::ImageNotFound | ErrorId::ImageDamaged if is_fetched(settings) => {
+            error.help("`coracle start -p {profile} --download-only` fetches it")
+        }
         _ => error,
     }
+}
+
+/// Whether anybody is named who has images.
+pub fn is_fetched(settings: &Settings) -> bool {
+    sources(settings).is_ok_and(|sources| !sources.is_empty())
 }
 
 /// The digest of the image that a cluster was made with.
