@@ -6,7 +6,7 @@
 
 use crate::accounts;
 use crate::api::{self, Agent};
-use crate::children::Children;
+use crate::children::{Children, RunError};
 use crate::disks::{self, Content, Disk};
 use crate::engine::{self, Engine};
 use crate::given::Receiver;
@@ -223,15 +223,15 @@ async fn serve(
         kernel::complain(&format!("pods may reach the host: {error}"));
     }
     let uplink = match uplink {
-        Some(uplink) => match uplink.keep(&children, &logs, &given).await {
-            Ok(keeper) => Some(keeper),
-            Err(error) => {
+        Some(uplink) => {
+            let kept = uplink.keep(&children, &logs, &given).await;
+            let unreached = |error: &RunError| {
                 kernel::complain(&format!(
                     "neither host nor name server are reached: {error}"
                 ));
-                None
-            }
-        },
+            };
+            kept.inspect_err(unreached).ok()
+        }
         None => None,
     };
     let host_folders = Arc::new(HostFolders::default());

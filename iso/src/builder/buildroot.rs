@@ -171,6 +171,23 @@ pub(crate) fn write(tree: &Tree, folder: &Path) -> Result<(), BuildError> {
     Ok(())
 }
 
+/// A program of packages that were unpacked into a folder, run on this host, whose architecture they are of,
+/// through their own loader.
+pub(crate) fn through_loader(folder: &Path, host: Arch, program: &str) -> Command {
+    let libraries = folder.join("usr/lib").join(host.multiarch());
+    let loader = Path::new(host.loader()).file_name().unwrap_or_default();
+    let mut command = Command::new(libraries.join(loader));
+    command
+        .arg("--inhibit-cache")
+        .arg("--library-path")
+        .arg(&libraries)
+        .arg(folder.join(program))
+        .env("LC_ALL", "C.UTF-8")
+        .env("TZ", "UTC")
+        .env("SOURCE_DATE_EPOCH", EPOCH.to_string());
+    command
+}
+
 impl BuildRoot {
     /// The packages of code that is linked into the image's programs, and the set that they are of.
     pub(crate) fn linked(&self) -> (&Packages, Vec<&Package>) {
@@ -208,20 +225,7 @@ impl BuildRoot {
     /// A tool run on the host through the build root's loader; `program` is a path such as
     /// `usr/bin/mkfs.erofs`.
     pub(crate) fn tool(&self, program: &str) -> Command {
-        let libraries = self.folder.join("usr/lib").join(self.host.multiarch());
-        let loader = Path::new(self.host.loader())
-            .file_name()
-            .unwrap_or_default();
-        let mut command = Command::new(libraries.join(loader));
-        command
-            .arg("--inhibit-cache")
-            .arg("--library-path")
-            .arg(&libraries)
-            .arg(self.folder.join(program))
-            .env("LC_ALL", "C.UTF-8")
-            .env("TZ", "UTC")
-            .env("SOURCE_DATE_EPOCH", EPOCH.to_string());
-        command
+        through_loader(&self.folder, self.host, program)
     }
 
     /// A command run inside. `binds` are folders of the host and places of [`PLACES`];

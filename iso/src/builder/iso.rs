@@ -123,7 +123,7 @@ impl Parts {
             }
             let root = temporary.path().join("writer");
             buildroot::write(&buildroot::unpack(work, &writer, |_| true)?, &root)?;
-            let mut command = xorriso(&root, host);
+            let mut command = buildroot::through_loader(&root, host, "usr/bin/xorriso");
             let loaders = temporary.path().join("loaders");
             buildroot::write(&tools, &loaders)?;
             mkisofs(&mut command, &loaders, options.arch);
@@ -211,22 +211,6 @@ impl Boot<'_> {
         written.map_err(BuildError::io("efi.img"))?;
         Ok(disk.into_inner())
     }
-}
-
-/// xorriso of the unpacked packages, run on this host through their own loader.
-fn xorriso(root: &Path, host: Arch) -> Command {
-    let libraries = root.join("usr/lib").join(host.multiarch());
-    let loader = Path::new(host.loader()).file_name().unwrap_or_default();
-    let mut command = Command::new(libraries.join(loader));
-    command
-        .arg("--inhibit-cache")
-        .arg("--library-path")
-        .arg(&libraries)
-        .arg(root.join("usr/bin/xorriso"))
-        .env("LC_ALL", "C.UTF-8")
-        .env("TZ", "UTC")
-        .env("SOURCE_DATE_EPOCH", EPOCH.to_string());
-    command
 }
 
 /// What makes the ISO start: its arguments but for the folder and the file.
