@@ -93,10 +93,7 @@ fn a_start_killed_at_every_step_goes_on_and_a_killed_hypervisor_comes_back() {
 #[test]
 #[ignore = "all kills once more, through libvirt"]
 fn a_start_and_a_hypervisor_of_libvirt_killed_go_on_as_well() {
-    let libvirtd = Libvirtd::start().expect("scripts/setup --full installs it");
-    kills("kill through libvirt", libvirtd.sandbox());
-    let left = libvirtd.machines();
-    assert!(left.is_empty(), "libvirt still knows {left:?}");
+    Libvirtd::with_sandbox(|coracle| kills("kill through libvirt", coracle));
 }
 
 fn kills(name: &'static str, mut coracle: Coracle) {

@@ -26,10 +26,7 @@ fn a_cluster_does_what_a_cluster_does_from_start_to_delete() {
 #[test]
 #[ignore = "a cold start and all of the journey once more, through libvirt"]
 fn a_cluster_of_libvirt_does_the_same() {
-    let libvirtd = Libvirtd::start().expect("scripts/setup --full installs it");
-    journey("journey through libvirt", libvirtd.sandbox());
-    let left = libvirtd.machines();
-    assert!(left.is_empty(), "libvirt still knows {left:?}");
+    Libvirtd::with_sandbox(|coracle| journey("journey through libvirt", coracle));
 }
 
 fn journey(name: &'static str, mut coracle: Coracle) {

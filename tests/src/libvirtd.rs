@@ -45,6 +45,15 @@ pub struct Libvirtd {
 }
 
 impl Libvirtd {
+    /// Runs a test in a sandbox whose clusters are machines of a daemon of its own, which has to know none of
+    /// them in the end.
+    pub fn with_sandbox(test: impl FnOnce(Coracle)) {
+        let libvirtd = Self::start().expect("scripts/setup --full installs it");
+        test(libvirtd.sandbox());
+        let left = libvirtd.machines();
+        assert!(left.is_empty(), "libvirt still knows {left:?}");
+    }
+
     /// Starts one; nothing where libvirt is not installed, which is said.
     pub fn start() -> Option<Self> {
         Self::start_with(None)
@@ -121,7 +130,7 @@ impl Libvirtd {
     }
 
     /// The descriptions of the machines that it knows.
-    pub fn machines(&self) -> Vec<PathBuf> {
+    fn machines(&self) -> Vec<PathBuf> {
         let is_root = rustix::process::geteuid().is_root();
         let settings = if is_root {
             "host-0"
@@ -139,7 +148,7 @@ impl Libvirtd {
     }
 
     /// A sandbox with the built image whose clusters are its machines. It has to be gone first.
-    pub fn sandbox(&self) -> Coracle {
+    fn sandbox(&self) -> Coracle {
         let arguments = ["-p", "coracle-cli", "--features", "libvirt"];
         let program = build("with-libvirt", &repository(), &arguments, "coracle");
         let mut coracle = Coracle::with_machine().with_program(program);
