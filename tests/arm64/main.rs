@@ -97,9 +97,7 @@ fn stops_and_goes_on(coracle: &Coracle) {
 
 /// The program, compiled for the other processor.
 fn compile(coracle: &Coracle) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| repository().join("target"), PathBuf::from)
-        .join("cross");
+    let target = coracle_tests::target().join("cross");
     let script = format!(
         "set -e; environment=$(scripts/cross {TARGET}); eval \"$environment\"
         cargo build --locked --target {TARGET} -p coracle-cli"

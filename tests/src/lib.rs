@@ -54,7 +54,7 @@ pub use portable::make_portable;
 pub use process::{Process, alive, cpu_seconds, kill_pid, processes_naming, signal_pid};
 pub use profile::Profile;
 pub use run::{Done, Run, Started, installed};
-pub use sandbox::{Coracle, binary, built_image, kept_folder, shared_home};
+pub use sandbox::{Coracle, binary, built_image, kept_folder, shared_home, target};
 pub use sections::Sections;
 pub use small_disk::SmallDisk;
 pub use terminal::Terminal;

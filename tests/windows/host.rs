@@ -19,9 +19,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// A program that was built for Windows, of the better build that there is.
 fn built(name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| repository().join("target"), PathBuf::from)
-        .join(TARGET);
+    let target = coracle_tests::target().join(TARGET);
     let files = ["release", "debug"].map(|profile| target.join(profile).join(name));
     let found = files.iter().find(|file| file.is_file());
     let missing = "build the programs for Windows first, as `scripts/test --full` does";
