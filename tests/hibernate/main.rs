@@ -88,7 +88,7 @@ fn what_goes_wrong_with_a_save_is_told_and_overcome() {
         many::clusters(&coracle)
     });
     test.run("five starts of one cluster at once", || {
-        many::starts(&coracle)
+        Cluster::new(&coracle, "sleeper").used_for(many::starts);
     });
     test.run("templates removed while a cluster sleeps", || {
         Cluster::new(&coracle, "last").used_for(host::loses_templates);

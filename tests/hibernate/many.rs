@@ -25,14 +25,13 @@ pub(super) fn clusters(coracle: &Coracle) {
         cluster.still_runs(boot);
         cluster.has_no_save();
     }
-    for cluster in &clusters[1..] {
+    for cluster in &clusters {
         cluster.delete();
     }
 }
 
 /// One cluster that sleeps is woken five times at once.
-pub(super) fn starts(coracle: &Coracle) {
-    let cluster = Cluster::new(coracle, NAMES[0]);
+pub(super) fn starts(cluster: Cluster<'_>) {
     let boot = cluster.boot_id();
     cluster.stop();
     cluster.until_gone();
@@ -44,5 +43,4 @@ pub(super) fn starts(coracle: &Coracle) {
     cluster.hypervisor();
     cluster.still_runs(&boot);
     cluster.has_no_save();
-    cluster.delete();
 }
