@@ -8,6 +8,7 @@
     reason = "test code: a panic is a failed test"
 )]
 
+mod addresses;
 mod fakes;
 mod one_more;
 
@@ -26,6 +27,7 @@ fn a_driver_more_is_one_folder_and_one_list() {
     });
     let mut coracle = Coracle::with_machine().with_program(program);
     coracle.set("CORACLE_DRIVER", one_more::NAME);
+    one_more::use_its_network(&mut coracle);
     test.run("it is known by its name", || one_more::is_known(&coracle));
     test.run("doctor lists it, and what it cannot do", || {
         one_more::is_listed(&coracle);
@@ -33,6 +35,12 @@ fn a_driver_more_is_one_folder_and_one_list() {
     test.must("a start is cold and ends with a ready cluster", || {
         one_more::start(&coracle);
     });
+    test.run(
+        "the address that its network gave hides none of ours",
+        || {
+            addresses::are_ours_and_the_networks(&coracle);
+        },
+    );
     test.run("what it cannot do is refused, with what to do", || {
         one_more::refuses(&coracle);
     });

@@ -1,6 +1,6 @@
 //! A driver that the test adds to a copy of the sources, and its cluster.
 
-use coracle_tests::{Coracle, Run, Workspace, append, kept_folder};
+use coracle_tests::{Coracle, Run, Workspace, append, kept_folder, qemu_through};
 use std::path::PathBuf;
 
 /// What it is called.
@@ -60,6 +60,12 @@ pub(super) fn build(workspace: &Workspace) -> PathBuf {
     let sources = kept_folder("with-one-more");
     workspace.write(&sources);
     coracle_tests::build(NAME, &sources, &["-p", "coracle-cli"], "coracle")
+}
+
+/// Its machines are on a network that gives them other addresses than QEMU does.
+pub(super) fn use_its_network(coracle: &mut Coracle) {
+    let qemu = qemu_through(coracle, "network", include_str!("network.sh"), &[]);
+    coracle.set("CORACLE_QEMU", qemu);
 }
 
 pub(super) fn is_known(coracle: &Coracle) {

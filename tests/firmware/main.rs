@@ -8,9 +8,8 @@
     reason = "test code: a panic is a failed test"
 )]
 
-use coracle_tests::{Coracle, Sections, built_image, installed, repository, write};
+use coracle_tests::{Coracle, Sections, built_image, qemu_through, repository};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,30 +52,15 @@ fn build(coracle: &Coracle) -> PathBuf {
     iso
 }
 
-/// A program that starts QEMU with this hardware.
-fn qemu(coracle: &Coracle, iso: &Path, hardware: &Hardware<'_>) -> PathBuf {
-    let program = format!("qemu-system-{}", std::env::consts::ARCH);
-    let real = installed(&program).expect("scripts/setup installs it");
-    let folder = coracle.work().join(hardware.name);
-    fs::create_dir_all(&folder).unwrap();
+/// A cold start with this hardware, to the end.
+fn reaches_ready(coracle: &Coracle, iso: &Path, hardware: &Hardware<'_>) {
     let variables = [
-        ("REAL_QEMU", real.as_path()),
         ("ISO", iso),
         ("FIRMWARE", hardware.firmware.unwrap_or(Path::new(""))),
         ("DISKS", Path::new(hardware.disks)),
         ("CARD", Path::new(hardware.card)),
     ];
-    let set = variables.map(|(name, value)| format!("export {name}='{}'\n", value.display()));
-    let (first, script) = include_str!("qemu.sh").split_once('\n').unwrap();
-    let path = folder.join(&program);
-    write(&path, format!("{first}\n{}{script}", set.concat()));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
-/// A cold start with this hardware, to the end.
-fn reaches_ready(coracle: &Coracle, iso: &Path, hardware: &Hardware<'_>) {
-    let qemu = qemu(coracle, iso, hardware);
+    let qemu = qemu_through(coracle, hardware.name, include_str!("qemu.sh"), &variables);
     coracle.run("start --cold").env("CORACLE_QEMU", &qemu).ok();
     let nodes = coracle.kubectl("get nodes --no-headers");
     assert!(nodes.contains(" Ready "), "{nodes}");

@@ -76,6 +76,20 @@ impl Profile<'_> {
             .ok();
     }
 
+    /// What a script of busybox's shell prints in a pod of its own. It has no single quotes.
+    #[track_caller]
+    pub fn in_a_pod(&self, script: &str) -> String {
+        self.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: asks}}, spec: {{restartPolicy: Never, \
+             containers: [{{name: asks, image: coracle.internal/busybox:1.37, \
+             command: [sh, -c, '{script}']}}]}}}}"
+        ));
+        self.kubectl("wait pod/asks --for=jsonpath={.status.phase}=Succeeded --timeout=300s");
+        let said = self.kubectl("logs asks");
+        self.kubectl("delete pod asks --now");
+        said
+    }
+
     /// `coracle ssh -p NAME -- COMMAND`, to be run.
     pub fn ssh(&self, command: &str) -> Run {
         self.coracle

@@ -44,7 +44,7 @@ const OTHER_DOCKER_PORT: u16 = 12376;
 const PANIC_LINES: usize = 100;
 /// How much of the console an error carries.
 const LAST_WORDS: usize = 5;
-/// How long a machine has to be broken before a start gives it up.
+/// How long a machine has to be broken before it is given up.
 const SILENCE: Duration = Duration::from_secs(15);
 /// How often the machine is looked at while its agent does not answer yet.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
@@ -387,7 +387,7 @@ pub async fn power_on(app: &App, cluster: &Cluster, origin: &Origin) -> Result<(
 
 /// What the machine is doing. One whose hypervisor does not answer is looked at again: on a busy host that
 /// is silent for a moment, and what runs inside would be lost.
-async fn patient_state(cluster: &Cluster) -> Result<MachineState> {
+pub async fn patient_state(cluster: &Cluster) -> Result<MachineState> {
     let begun = Instant::now();
     loop {
         match cluster.state().await? {

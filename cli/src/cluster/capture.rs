@@ -47,8 +47,8 @@ async fn capture(
     Ok((saving.record(captured.kept, host)?, captured.disk))
 }
 
-/// A capture needs a cluster that runs, is its own, and whose driver can do it.
-async fn check(cluster: &Cluster) -> Result<()> {
+/// A capture needs a driver that can do it.
+fn check_driver(cluster: &Cluster) -> Result<()> {
     let capabilities = cluster.driver()?.capabilities();
     if !capabilities.can_clone || !capabilities.can_hibernate {
         let error = cluster.unable("copy a cluster that runs");
@@ -57,6 +57,12 @@ async fn check(cluster: &Cluster) -> Result<()> {
              `coracle start -p NAME` makes another cluster",
         ));
     }
+    Ok(())
+}
+
+/// A capture needs a cluster that runs, is its own, and whose driver can do it.
+async fn check(cluster: &Cluster) -> Result<()> {
+    check_driver(cluster)?;
     crate::host_agent::settle(cluster.dir()).await?;
     cluster.require_running().await?;
     if cluster.passing_identity().exists() {
@@ -72,6 +78,8 @@ async fn check(cluster: &Cluster) -> Result<()> {
 pub async fn clone(app: &App, source: &Cluster, keep_context: bool) -> Result<Outcome> {
     let settings = &app.settings;
     let name = &settings.profile;
+    // Before anything of the new one is there.
+    check_driver(source)?;
     let held = lock(settings, name, "coracle clone", LOCK_LIMIT).await?;
     if store(settings).exists(name) {
         let existing = name.clone();

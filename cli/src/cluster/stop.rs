@@ -113,7 +113,7 @@ async fn sleep(app: &App, cluster: &Cluster, wake_at: Option<OffsetDateTime>) ->
 
 async fn end_machine(app: &App, cluster: &Cluster, shut_down: bool) -> Result<Stopped> {
     let driver = cluster.driver()?;
-    match driver.observe(cluster.dir()).await {
+    match boot::patient_state(cluster).await? {
         MachineState::Off => return Ok(Stopped::Already),
         // Its processors have to run for it to sync or to end cleanly.
         MachineState::Paused | MachineState::PausedDiskFull => driver.resume(cluster.dir()).await?,

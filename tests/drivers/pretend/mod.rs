@@ -1,5 +1,6 @@
 //! A driver that tests add: QEMU's, which keeps nothing of a machine that ends. It neither pauses nor saves
-//! nor copies one.
+//! nor copies one, and leads no port into one from its beginning: its network gives the guest an address,
+//! and the driver says where the guest's ports are reached.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use crate::accelerator::AcceleratorChoice;
 use crate::driver::{
-    Capabilities, Driver, DriverError, DriverFacts, DriverKind, Exposed, GuestPort, Origin,
-    RunningProcess,
+    Capabilities, Driver, DriverError, DriverFacts, DriverKind, Exposed, GuestAddress, GuestPort,
+    Origin, RunningProcess,
 };
 use crate::program::Programs;
 use crate::qemu::QemuDriver;
@@ -49,6 +50,7 @@ impl Driver for PretendDriver {
             can_pause: false,
             can_hibernate: false,
             can_clone: false,
+            guest_address: GuestAddress::Direct,
             ..self.qemu.capabilities()
         }
     }
