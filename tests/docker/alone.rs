@@ -84,6 +84,11 @@ pub(super) fn live_side_by_side(coracle: &Coracle) {
     assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
     // What is kept for new machines the new one has from its start.
     assert_eq!(two.text("images -q"), one.text("images -q"));
+    // One that has lost it is given it again.
+    two.ok(&format!("rmi -f {BASE}"));
+    assert_eq!(two.text("images -q"), "");
+    two.cluster.command("cache reload").ok();
+    assert_eq!(two.text("images -q"), one.text("images -q"));
     coracle.run("cache rm coracle.internal/busybox:1.37").ok();
     assert_eq!(coracle.run("cache list -o json").ok().text(), "[]");
     one.ok("volume create only-here");
@@ -149,19 +154,24 @@ pub(super) fn a_full_disk_is_named_and_grows(coracle: &Coracle) {
     small.command("start --no-kubernetes --disk-size 2g").ok();
     let archive = coracle.work().join("base.tar");
     let load = format!("image load {}", archive.display());
-    let fill =
-        "sudo fallocate -l $(($(df --output=avail -B1 /var | tail -n 1) - 262144)) /var/full";
-    small.inside(fill);
+    let fill = |name: &str| {
+        let size = "$(($(df --output=avail -B1 /var | tail -n 1) - 262144))";
+        small.inside(&format!("sudo fallocate -l {size} /var/{name}"));
+    };
+    fill("full");
     let refused = small.command(&load).done();
     refused
         .fails(80, "CORACLE_GUEST_STORAGE")
         .advises("--disk-size 40g");
     let docker = Docker::of(small);
-    let refused = docker.refused(&format!("load -i {}", archive.display()));
-    assert!(
-        refused.contains("`coracle start` with a larger --disk-size"),
-        "{refused}"
-    );
+    let is_refused = |command: &str| {
+        let refused = docker.refused(command);
+        assert!(
+            refused.contains("`coracle start` with a larger --disk-size"),
+            "{command}: {refused}"
+        );
+    };
+    is_refused(&format!("load -i {}", archive.display()));
     // While it runs, with nothing lost.
     let boot = small.boot_id();
     let size = || -> u64 {
@@ -176,6 +186,10 @@ pub(super) fn a_full_disk_is_named_and_grows(coracle: &Coracle) {
     assert!(grown.stderr.contains("it has what was changed"), "{grown}");
     until("its file system has grown", SOON, || size() > 2500);
     small.command(&load).ok();
+    docker.ok(&format!("create --name holds {BASE}"));
+    fill("again");
+    is_refused(&format!("cp {} holds:/", archive.display()));
+    small.inside("sudo rm /var/again");
     let smaller = small.command("start --disk-size 2g").done();
     smaller
         .fails(31, "CORACLE_MACHINE_SETTINGS")
@@ -230,4 +244,25 @@ pub(super) fn its_settings_are_kept(coracle: &Coracle) {
         one.command("ps").done().code() == Some(0) && process() != before
     });
     assert_eq!(info("Debug"), "true");
+    // The file is its user's too: dockerd reads it when it is told, the kubelet's containerd at each start.
+    let registries = || cluster.inside("ls /etc/containerd/certs.d");
+    assert_eq!(registries(), "registry.lan:5000");
+    cluster.inside(
+        "sudo sed -i 's/registry.lan:5000/other.lan:5000/' /etc/docker/daemon.json && \
+         sudo pkill -HUP -x dockerd",
+    );
+    until("it is taken up", SOON, || {
+        info("RegistryConfig.IndexConfigs").contains("other.lan:5000")
+    });
+    // Settings are kept over a start, and taken when the engine does not run.
+    cluster.command("stop --shutdown").ok();
+    cluster
+        .command("start --registry-mirror https://mirror.lan")
+        .ok();
+    assert_eq!(info("Debug"), "true");
+    let configured = info("RegistryConfig");
+    assert!(configured.contains("https://mirror.lan/"), "{configured}");
+    assert!(configured.contains("other.lan:5000"), "{configured}");
+    assert_eq!(registries(), "docker.io\nother.lan:5000");
+    cluster.inside("sudo sed -i /mirror.lan/d /etc/docker/daemon.json");
 }

@@ -230,6 +230,9 @@ pub(super) fn a_project_lives(docker: &Docker<'_>, made: &Path) -> (PathBuf, u16
     compose("up -d --no-recreate --scale worker=2 worker").ok();
     let workers = compose("ps -q worker").ok();
     assert_eq!(workers.text().lines().count(), 2);
+    compose("up -d --no-recreate --scale worker=1 worker").ok();
+    let workers = compose("ps -q worker").ok();
+    assert_eq!(workers.text().lines().count(), 1);
     let asked = compose("exec -T worker nslookup db").ok();
     assert!(asked.stdout.contains("Address"), "{asked}");
     // What is written stays where it is, and all of it over a stop.

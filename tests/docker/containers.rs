@@ -8,12 +8,16 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(120);
 
 pub(super) fn live(docker: &Docker<'_>) {
-    docker.ok("run -d --init --memory 64m --name web web:1");
+    docker.ok("run -d --init --memory 64m --cpus 0.5 --pids-limit 50 --name web web:1");
     let page = docker.inside("web", "wget -qO- http://127.0.0.1:8080/");
     assert_eq!(page, "hello");
     assert_eq!(
         docker.inside("web", "cat /sys/fs/cgroup/memory.max").trim(),
         "67108864"
+    );
+    assert_eq!(
+        docker.inside("web", "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/pids.max"),
+        "50000 100000\n50"
     );
     assert!(
         docker
@@ -44,6 +48,16 @@ pub(super) fn live(docker: &Docker<'_>) {
     docker.ok("commit web kept:1");
     assert_eq!(docker.text("run --rm kept:1 cat /www/in"), "copied");
     assert!(docker.text("history kept:1").lines().count() > 3);
+    let table = docker.text("system df");
+    for row in ["Images", "Containers", "Local Volumes", "Build Cache"] {
+        assert!(table.contains(row), "{table}");
+    }
+    docker.ok("run -d -i --name asks web:1 cat");
+    let attached = docker.command("attach asks").stdin("there and back");
+    assert_eq!(attached.done().ok().stdout, "there and back");
+    // It has ended with its input, and goes with what else has.
+    docker.ok("container prune -f");
+    assert_eq!(docker.text("ps -a --format {{.Names}}"), "web");
     // Standard input goes in, and its end is seen.
     let echoed = docker
         .command("run --rm -i web:1 cat")
@@ -78,11 +92,18 @@ pub(super) fn networks_lead_and_separate(docker: &Docker<'_>) {
     assert_eq!(ask("front", "server").ok().stdout, "hello");
     assert_eq!(ask("container:server", "127.0.0.1").ok().stdout, "hello");
     let address = docker.text("inspect -f {{.NetworkSettings.Networks.front.IPAddress}} server");
-    for name in ["server", address.trim()] {
-        let outside = ask("bridge", name);
-        assert_ne!(outside.code(), Some(0), "{outside}");
+    docker.ok("network create back");
+    for network in ["bridge", "back"] {
+        for name in ["server", address.trim()] {
+            let outside = ask(network, name);
+            assert_ne!(outside.code(), Some(0), "{network}: {outside}");
+        }
     }
+    // Who is on both is reached from both.
+    docker.ok("network connect back server");
+    assert_eq!(ask("back", "server").ok().stdout, "hello");
     docker.ok("rm -f server");
+    docker.ok("network rm back");
     docker.ok("network rm front");
 }
 
@@ -99,6 +120,11 @@ pub(super) fn volumes_are_shared(docker: &Docker<'_>) {
     );
     let refused = with("data:/there:ro", "echo no > /there/file");
     assert_ne!(refused.code(), Some(0), "{refused}");
+    // Two at once: what the one writes the other reads.
+    docker.ok("run -d -v data:/data --name reader web:1 sleep 100000");
+    with("data:/data", "echo shared > /data/both").ok();
+    assert_eq!(docker.inside("reader", "cat /data/both").trim(), "shared");
+    docker.ok("rm -f reader");
     let inside = "sudo cat /var/lib/docker/volumes/data/_data/file";
     assert_eq!(docker.cluster.inside(inside).trim(), "kept");
 }

@@ -40,6 +40,9 @@ fn what_is_built_runs_and_is_reached() {
     test.must("what it builds a pod runs, with no copy between", || {
         store::a_pod_runs_what_was_built(&docker);
     });
+    test.run("every shell is led there", || {
+        reach::shells_are_led_there(&docker);
+    });
     test.run("what pods use stays, whoever prunes", || {
         store::what_pods_use_stays(&docker);
     });
@@ -62,9 +65,12 @@ fn what_is_built_runs_and_is_reached() {
         coracle.delete("two");
     });
     test.run("by ssh it is the same", || reach::by_ssh(&docker));
-    test.run("a context comes, goes with a stop, and comes back", || {
-        reach::a_context_lives_with_its_cluster(&docker);
-    });
+    test.run(
+        "a context goes with a stop, comes back, and goes with its cluster",
+        || {
+            reach::a_context_lives_with_its_cluster(&docker);
+        },
+    );
     coracle.delete_all();
     test.finish();
 }

@@ -1,7 +1,7 @@
 //! The ways to the engine and to what it runs: certificates, ssh, contexts, ports.
 
 use crate::client::Docker;
-use coracle_tests::{Profile, until, write};
+use coracle_tests::{Profile, Run, until, write};
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,10 +19,49 @@ pub(super) fn starts_when_it_is_asked(docker: &Docker<'_>) {
         "amd64"
     };
     assert_eq!(version.text(), format!("linux/{arch}"));
-    for api in ["1.44", "1.51"] {
+    let minor = |version: &str| version.strip_prefix("1.")?.parse::<u32>().ok();
+    let newest = docker.text("version --format {{.Server.APIVersion}}");
+    let newest = minor(&newest).unwrap();
+    let known = docker.text("version --format {{.Client.DefaultAPIVersion}}");
+    let known = minor(&known).unwrap();
+    assert!(newest >= 51, "{newest}");
+    for api in 44..=newest.min(known) {
+        let api = format!("1.{api}");
         let answered = docker.command("version --format {{.Client.APIVersion}}");
-        assert_eq!(answered.env("DOCKER_API_VERSION", api).ok().text(), api);
+        assert_eq!(answered.env("DOCKER_API_VERSION", &api).ok().text(), api);
     }
+}
+
+/// Each shell that is here takes up what `docker-env` prints for it, and lets go of it again.
+pub(super) fn shells_are_led_there(docker: &Docker<'_>) {
+    let coracle = coracle_tests::binary();
+    let mut led = 0;
+    for shell in ["sh", "bash", "zsh", "fish", "tcsh"] {
+        let Some(program) = coracle_tests::installed(shell) else {
+            continue;
+        };
+        let take = |more: &str| {
+            let print = format!(
+                "{} docker-env -p {} --shell {shell}{more}",
+                coracle.display(),
+                docker.cluster.name
+            );
+            match shell {
+                "fish" => format!("{print} | source"),
+                "tcsh" => format!("eval `{print}`"),
+                _ => format!("eval \"$({print})\""),
+            }
+        };
+        let script = format!(
+            "{}\ndocker version --format {{{{.Server.Os}}}}\n{}\nenv | grep -c DOCKER_\n",
+            take(""),
+            take(" --unset")
+        );
+        let told = docker.cluster.coracle.program(program).stdin(script);
+        assert_eq!(told.done().stdout, "linux\n0\n", "{shell}");
+        led += 1;
+    }
+    assert!(led >= 2, "sh and bash are everywhere");
 }
 
 /// A port of this host's loopback address that nobody has.
@@ -97,10 +136,18 @@ pub(super) fn others_are_refused(docker: &Docker<'_>, other: &Docker<'_>) {
     // What one has the other has not.
     assert_eq!(other.text("ps -q"), "");
     assert_eq!(other.text("images -q app"), "");
-    // No other address of this host leads there.
+    // No other address of this host leads there, least of all one that others see.
     let port: u16 = host.rsplit(':').next().unwrap().parse().unwrap();
-    let elsewhere = TcpStream::connect(("127.77.0.1", port));
-    assert_eq!(elsewhere.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    let listed = Run::new("ip").args(["-4", "-o", "address"]).ok();
+    let outer = listed.stdout.lines().filter_map(|line| {
+        let (address, _) = line.split_whitespace().nth(3)?.split_once('/')?;
+        Some(address.to_owned()).filter(|address| !address.starts_with("127."))
+    });
+    for address in outer.chain(["127.77.0.1".to_owned()]) {
+        let elsewhere = TcpStream::connect((address.as_str(), port));
+        let kind = elsewhere.unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::ConnectionRefused, "{address}");
+    }
 }
 
 /// By an `ssh` command that knows the machine, as a user's `~/.ssh/config` would have it.
@@ -162,6 +209,12 @@ pub(super) fn a_context_lives_with_its_cluster(docker: &Docker<'_>) {
     assert_eq!(current(), name);
     assert!(plain(cluster, "images").contains("app"));
     cluster.command("docker-context rm").ok();
+    assert_eq!(current(), "default");
+    assert!(!plain(cluster, "context ls -q").contains(name));
+    // It goes with its cluster too.
+    cluster.command("docker-context").ok();
+    assert_eq!(current(), name);
+    cluster.command("delete").ok();
     assert_eq!(current(), "default");
     assert!(!plain(cluster, "context ls -q").contains(name));
 }

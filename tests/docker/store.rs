@@ -70,6 +70,16 @@ pub(super) fn a_pod_runs_what_was_built(docker: &Docker<'_>) {
 
 pub(super) fn what_pods_use_stays(docker: &Docker<'_>) {
     let cluster = docker.cluster;
+    // The kubelet removes none, however full the disk is: neither by its collection nor by eviction.
+    let node = cluster.kubectl("get nodes -o name").replace("node/", "");
+    let kubelet = cluster.kubectl(&format!("get --raw /api/v1/nodes/{node}/proxy/configz"));
+    let kubelet: serde_json::Value = serde_json::from_str(&kubelet).unwrap();
+    let kubelet = &kubelet["kubeletconfig"];
+    assert_eq!(kubelet["imageGCHighThresholdPercent"], 100, "{kubelet}");
+    assert_eq!(kubelet["imageMaximumGCAge"], "0s", "{kubelet}");
+    for signal in ["imagefs.available", "nodefs.available"] {
+        assert_eq!(kubelet["evictionHard"][signal], "0%", "{kubelet}");
+    }
     let refused = docker.refused("rmi app:1");
     assert!(
         refused.contains("the pod app in the namespace default uses it"),

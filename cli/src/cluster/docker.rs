@@ -25,20 +25,25 @@ pub async fn give(settings: &Settings, cluster: &Cluster, is_used: bool) -> Resu
     }
     let access = Access::of(cluster)?;
     let contexts = contexts(settings);
-    contexts.create(name.as_str(), &access)?;
     let current = contexts.current()?;
     let was_used = current.as_deref() == Some(name.as_str());
-    let former = match (&cluster.record().docker_context, was_used) {
+    let before = cluster.record().docker_context.clone();
+    let former = match (&before, was_used) {
         (Some(kept), true) => kept.former.clone(),
         _ => current.filter(|_| !was_used),
     };
+    let used = is_used || was_used;
+    // First, so that a stop or a delete removes what was made before this was cut off.
+    let record = |kept| update(settings, &lock, name, |record| record.docker_context = kept);
+    record(Some(Kept { used, former }))?;
+    if let Err(error) = contexts.create(name.as_str(), &access) {
+        record(before)?;
+        return Err(error);
+    }
     if is_used && !was_used {
         contexts.choose(Some(name.as_str()))?;
     }
-    let used = is_used || was_used;
-    update(settings, &lock, name, |record| {
-        record.docker_context = Some(Kept { used, former });
-    })
+    Ok(())
 }
 
 /// Removes the context; whether there was one.

@@ -257,6 +257,9 @@ async fn serve(
         Arc::clone(&host_folders),
     );
     serve_docker(&engine, docker.clone()).await?;
+    if let Err(error) = engine::share_registries() {
+        logs.note(&format!("docker: {error}"));
+    }
     engine.begin_if_wanted(Path::new(engine::CONTAINERS), config.kubernetes.is_none());
     let certificates = config.kubernetes.as_ref().map(|_| Certificates {
         folder: PKI.into(),

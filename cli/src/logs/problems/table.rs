@@ -168,7 +168,7 @@ pub const PROBLEMS: &[Problem] = &[
         name: "disk-full",
         shown_by: &[&["no space left on device"], &["No space left on device"]],
         meaning: "The machine's disk is full.",
-        help: "`coracle ssh -p {profile} -- sudo crictl rmi --prune` removes images that no container uses; a new cluster takes a larger disk: `coracle start --disk-size 40g`",
+        help: "`coracle start -p {profile} --disk-size 40g` grows it; `coracle image prune --all -p {profile}` frees some of it",
         ..ROW
     },
     // Images that cannot be pulled.

@@ -89,15 +89,12 @@ impl Engine {
         }
         let request = Request::from_parts(head, Full::new(body));
         let passed = self.send(request).await;
-        passed.map_or_else(
-            |error| no_answer(&error),
-            |answer| answer.map(BodyExt::boxed),
-        )
+        passed.map_or_else(|error| no_answer(&error), with_advice)
     }
 
     async fn pass(&self, mut request: Request<Incoming>) -> io::Result<Answer> {
         let client = hyper::upgrade::on(&mut request);
-        let does_something = request.method() == Method::POST;
+        let does_something = matches!(*request.method(), Method::POST | Method::PUT);
         let mut response = self.send(request).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let dockerd = hyper::upgrade::on(&mut response);

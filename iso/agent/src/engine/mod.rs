@@ -29,7 +29,7 @@ use crate::tls::{self, Callers, Identity};
 use binds::Client;
 use coracle_protocol::api::ContainerPort;
 pub use home::Home;
-pub use settings::SettingsError;
+pub use settings::{SettingsError, share_registries};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

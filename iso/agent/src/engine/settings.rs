@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! the host's patch --> merged --dockerd --validate--> daemon.json --SIGHUP, or a restart--> dockerd
-//!                            \--registries--> containerd's certs.d, for the kubelet
+//!                                                        \--at each patch and boot--> containerd's certs.d,
+//!                                                            registries               for the kubelet
 //! ```
 
 use super::{DOCKERD, Engine};
@@ -23,6 +24,10 @@ use std::time::Duration;
 const FILE: &str = "/etc/docker/daemon.json";
 /// Where containerd reads how registries are reached, at each pull.
 const REGISTRIES: &str = "/etc/containerd/certs.d";
+/// Its file about one registry, in a folder of the registry's name.
+const HOSTS: &str = "hosts.toml";
+/// The first line of those that follow dockerd's settings.
+const OURS: &str = "# Follows /etc/docker/daemon.json.\n";
 /// How long dockerd may take to check settings.
 const CHECKS: Duration = Duration::from_secs(60);
 /// Those that are flags of dockerd's here, which refuses to have them twice, and where this program looks for
@@ -93,28 +98,72 @@ impl Engine {
             .map(|(name, _)| name)
             .collect();
         if changed.is_empty() {
+            // What people wrote there may be new to the kubelet.
+            tell_containerd(Path::new(REGISTRIES), &wanted)?;
             return Ok(false);
         }
         let text = serde_json::to_string_pretty(&wanted).map_err(io::Error::other)? + "\n";
         check(children, path, &text).await?;
+        let is_read_again = |name: &&String| READ_AGAIN.contains(&name.as_str());
+        let restarts = !changed.iter().all(is_read_again);
         place::file(path, text.as_bytes(), Access::PUBLIC)?;
-        for (place, text) in registries(&wanted) {
-            let place = Path::new(REGISTRIES).join(place);
-            place::file(&place, text.as_bytes(), Access::PUBLIC)?;
+        if let Err(error) = self.take_up(restarts).await {
+            // It ran with those.
+            let text = serde_json::to_string_pretty(&present).map_err(io::Error::other)? + "\n";
+            place::file(path, text.as_bytes(), Access::PUBLIC)?;
+            // Why the first did not go well matters more.
+            let _ = self.take_up(restarts).await;
+            return Err(error);
         }
-        let Some(pid) = self.supervisor.pid(DOCKERD) else {
-            return Ok(true);
-        };
-        if changed
-            .iter()
-            .all(|name| READ_AGAIN.contains(&name.as_str()))
-        {
-            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGHUP).map_err(io::Error::from)?;
-        } else {
-            self.supervisor.restart(DOCKERD).await?;
-        }
+        tell_containerd(Path::new(REGISTRIES), &wanted)?;
         Ok(true)
     }
+
+    /// Has a dockerd that runs read the file.
+    async fn take_up(&self, restarts: bool) -> Result<(), SettingsError> {
+        match self.supervisor.pid(DOCKERD) {
+            None => {}
+            Some(_) if restarts => self.supervisor.restart(DOCKERD).await?,
+            Some(pid) => {
+                kill(Pid::from_raw(pid.cast_signed()), Signal::SIGHUP).map_err(io::Error::from)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Has the kubelet reach registries as dockerd's file says.
+///
+/// # Errors
+/// The file is none of dockerd's, or containerd's cannot be written.
+pub fn share_registries() -> Result<(), SettingsError> {
+    tell_containerd(Path::new(REGISTRIES), &read(Path::new(FILE))?)
+}
+
+/// Writes what containerd is to know, and takes away what it was told before and is not to know any more.
+/// What others wrote there stays.
+fn tell_containerd(folder: &Path, settings: &Map<String, Value>) -> Result<(), SettingsError> {
+    let wanted = registries(settings);
+    for (place, text) in &wanted {
+        let text = format!("{OURS}{text}");
+        place::file(&folder.join(place), text.as_bytes(), Access::PUBLIC)?;
+    }
+    let folders = match fs::read_dir(folder) {
+        Ok(folders) => folders,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for host in folders {
+        let host = host?.path();
+        let file = host.join(HOSTS);
+        let is_wanted = wanted.iter().any(|(place, _)| folder.join(place) == file);
+        if !is_wanted && fs::read_to_string(&file).is_ok_and(|text| text.starts_with(OURS)) {
+            fs::remove_file(&file)?;
+            // It is kept where others have put something beside.
+            let _ = fs::remove_dir(&host);
+        }
+    }
+    Ok(())
 }
 
 /// A registry of a patch that would keep dockerd from starting, or is none to containerd.
@@ -206,7 +255,7 @@ fn registries(settings: &Map<String, Value>) -> Vec<(String, String)> {
             way("https"),
             way("http")
         );
-        files.push((format!("{host}/hosts.toml"), text));
+        files.push((format!("{host}/{HOSTS}"), text));
     }
     let mut mirrors = list("registry-mirrors");
     mirrors.retain(|mirror| is_mirror(mirror));
@@ -216,7 +265,7 @@ fn registries(settings: &Map<String, Value>) -> Vec<(String, String)> {
             let mirror = mirror.trim_end_matches('/');
             text += &format!("\n[host.\"{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
         }
-        files.push(("docker.io/hosts.toml".to_owned(), text));
+        files.push((format!("docker.io/{HOSTS}"), text));
     }
     files
 }
@@ -264,6 +313,24 @@ mod tests {
         ] {
             assert!(wrong(&patch).is_some(), "{patch}");
         }
+    }
+
+    #[test]
+    fn what_containerd_knows_follows_and_what_others_wrote_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let tell = |settings: &Value| tell_containerd(folder.path(), &object(settings)).unwrap();
+        let is_there = |host: &str| folder.path().join(host).join(HOSTS).is_file();
+        tell(&json!({}));
+        let others = folder.path().join("others.example");
+        fs::create_dir(&others).unwrap();
+        fs::write(others.join(HOSTS), "server = \"https://others.example\"\n").unwrap();
+        tell(&json!({"insecure-registries": ["a.example:5000", "b.example"]}));
+        assert!(is_there("a.example:5000") && is_there("b.example"));
+        fs::write(folder.path().join("a.example:5000/ca.crt"), "").unwrap();
+        tell(&json!({"insecure-registries": ["c.example"]}));
+        assert!(!is_there("a.example:5000") && is_there("c.example") && is_there("others.example"));
+        assert!(folder.path().join("a.example:5000/ca.crt").is_file());
+        assert!(!folder.path().join("b.example").exists());
     }
 
     #[test]
