@@ -125,6 +125,10 @@ pub(crate) const ROWS: &[Row] = &[
     row("9p.read", "the same by virtio-9p", "MB/s", None),
     row("disk.read", "the same from the machine's disk", "MB/s", None),
 
+    row("engine.first", "the first answer of a fresh cluster's Docker engine", "s", None),
+    row("engine.fresh.return", "fresh start of a machine with an engine alone", "s", Some(0.8)),
+    row("engine.fresh.answer", "the same to its first answer", "s", None),
+
     row("loop.over", "a changed line, built, until a pod answers, over the same without the build", "s", Some(6.0)),
     row("loop.built", "a changed line, built, until a pod answers", "s", None),
     row("loop.without", "another image, until a pod answers", "s", None),

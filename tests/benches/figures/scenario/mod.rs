@@ -3,6 +3,7 @@
 //! Each scenario begins without a machine; the template is there from the first start on.
 
 mod builds;
+mod engines;
 mod first;
 mod fresh;
 mod idle;
@@ -50,6 +51,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("snapshots and clones", snapshots::measure),
     ("ports", reach::measure),
     ("mounts", mounts::measure),
+    ("engines", engines::measure),
     ("builds", builds::measure),
     ("memory and idling", idle::measure),
 ];
