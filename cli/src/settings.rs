@@ -221,9 +221,10 @@ impl Settings {
         }
     }
 
-    /// The variables without which a start at a login would act on other files than one by hand, or find no
-    /// hypervisor. A proxy's may hold a password, and are not written down.
-    pub fn environment_of_a_login(&self) -> Result<Vec<(&'static str, String)>> {
+    /// The variables without which what starts by itself, at a login or for who connects, would act on other
+    /// files than a start by hand, or find another hypervisor. A proxy's may hold a password, and are not
+    /// written down.
+    pub fn lasting_environment(&self) -> Result<Vec<(&'static str, String)>> {
         let given = |name| Some((name, std::env::var_os(name)?));
         let files = self.kubeconfig.as_deref().map(|files| {
             let files = std::env::split_paths(files);

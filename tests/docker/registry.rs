@@ -88,6 +88,14 @@ spec:
 "
     ));
     cluster.kubectl("wait pod/known --for=condition=Ready --timeout=300s");
-    cluster.kubectl("delete pod pulled known --now");
+    // What is here now any pod runs, by each of its names and without the secret.
+    for (name, image) in [("stranger", ours.as_str()), ("own", BASE)] {
+        let image = format!("--image={image} --image-pull-policy=IfNotPresent");
+        cluster.kubectl(&format!("run {name} {image} -- sleep 100000"));
+        cluster.kubectl(&format!(
+            "wait pod/{name} --for=condition=Ready --timeout=300s"
+        ));
+    }
+    cluster.kubectl("delete pod pulled known stranger own --now");
     docker.ok("rm -f -v registry");
 }

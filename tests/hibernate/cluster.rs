@@ -49,6 +49,7 @@ impl<'a> Cluster<'a> {
             !start.stderr.contains("Starting the control plane"),
             "it booted: {start}"
         );
+        eprintln!("{} is there after {:.2?}", self.name, start.took);
     }
 
     /// Stops it; it is saved.

@@ -2,9 +2,21 @@
 
 use super::cluster::Cluster;
 use super::damage::another_boot;
-use coracle_tests::write;
+use coracle_tests::{ANOTHER_QEMU, qemu_through, write};
 use std::fs;
 use std::os::unix::net::UnixListener;
+
+/// Nobody says which QEMU it is when it wakes by itself.
+pub(super) fn has_another_qemu(cluster: Cluster<'_>) {
+    let qemu = qemu_through(cluster.coracle, "another", ANOTHER_QEMU, &[]);
+    let with_it = |command: &str| cluster.command(command).env("CORACLE_QEMU", &qemu);
+    with_it("start --cold").ok();
+    let boot = cluster.boot_id();
+    with_it("stop --sleep").ok();
+    cluster.kubectl("get nodes");
+    cluster.still_runs(&boot);
+    cluster.delete();
+}
 
 /// The host was booted: no process is left, sockets and files name what is gone, and the save has
 /// the name of another boot. It was written whole, so it is good.

@@ -60,6 +60,20 @@ pub(super) fn of_the_host_agent_in_a_save(cluster: Cluster<'_>) {
     assert_eq!(cluster.filled(), filled);
 }
 
+/// The command is gone at a step of its start: the next one goes on with all that ran.
+pub(super) fn of_a_resume(cluster: Cluster<'_>) {
+    let boot = cluster.boot_id();
+    for step in ["boot", "agent", "api"] {
+        cluster.stop();
+        cluster.until_gone();
+        cluster.start_until(step);
+        let start = cluster.command("start").ok();
+        assert!(!start.stderr.contains("cold"), "{step}: {start}");
+        cluster.still_runs(&boot);
+        cluster.has_no_save();
+    }
+}
+
 /// The save is still there, or the cluster goes on: whichever it was, it is the same boot.
 pub(super) fn of_the_host_agent_in_a_resume(cluster: Cluster<'_>) {
     let boot = cluster.boot_id();

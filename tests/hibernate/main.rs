@@ -74,6 +74,10 @@ fn what_goes_wrong_with_a_save_is_told_and_overcome() {
         "a host agent killed in the middle of a resume",
         kills::of_the_host_agent_in_a_resume,
     );
+    on_a_cluster(
+        "a start killed in the middle of a resume",
+        kills::of_a_resume,
+    );
     on_a_cluster("the host boots while a cluster sleeps", host::reboots);
     on_a_cluster("a stop killed in the middle", kills::of_a_stop);
     on_a_cluster(
@@ -89,6 +93,9 @@ fn what_goes_wrong_with_a_save_is_told_and_overcome() {
     });
     test.run("five starts of one cluster at once", || {
         Cluster::new(&coracle, "sleeper").used_for(many::starts);
+    });
+    test.run_long("a cluster of another QEMU wakes with it", || {
+        host::has_another_qemu(Cluster::new(&coracle, "another"));
     });
     test.run("templates removed while a cluster sleeps", || {
         Cluster::new(&coracle, "last").used_for(host::loses_templates);

@@ -24,6 +24,8 @@ pub(super) fn clusters(coracle: &Coracle) {
     for (cluster, boot) in clusters.iter().zip(&boots) {
         cluster.still_runs(boot);
         cluster.has_no_save();
+        let nodes = cluster.kubectl("get nodes --no-headers");
+        assert!(nodes.contains(" Ready "), "{nodes}");
     }
     for cluster in &clusters {
         cluster.delete();

@@ -5,6 +5,7 @@ use crate::{proxy, stop_and_start, was_given};
 use coracle_tests::{Authority, Profile, write};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 
 /// Mode and owner of a file inside, as stat says.
 fn stat(cluster: Profile<'_>, path: &str) -> String {
@@ -64,6 +65,17 @@ pub(super) fn all_is_there_before_anything_runs(cluster: Profile<'_>) {
     let server = Server::proxy();
     proxy::start(cluster, "--cold", &server);
     assert!(!was_given(cluster));
+    // Nothing of it is a template's, and none was made of it.
+    let authority = |folder: &Path| fs::read(folder.join("identity/cluster-ca.crt")).unwrap();
+    let templates = fs::read_dir(home.join("templates")).unwrap();
+    let templates: Vec<_> = templates
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("template.json").is_file())
+        .collect();
+    assert_eq!(templates.len(), 1, "{templates:?}");
+    assert_ne!(authority(&cluster.folder()), authority(&templates[0]));
+    let kernel = cluster.inside("sudo dmesg");
+    assert!(!kernel.contains("due to virtual machine fork"), "{kernel}");
     assert_eq!(cluster.inside("sudo cat /etc/own.conf"), "third");
     let variables =
         cluster.inside("sudo cat /proc/$(pgrep -xo containerd)/environ | tr '\\0' '\\n'");

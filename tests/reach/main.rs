@@ -62,9 +62,14 @@ fn services_are_reached_from_the_host() {
             shop.stops_and_starts();
         },
     );
+    test.run_long("a machine that is lost keeps its ports", || {
+        shop.keeps_its_ports_over_a_loss();
+    });
+    test.run_long("a reboot from inside", || shop.is_rebooted_from_inside());
     test.run("a second cluster beside it has the same ports", || {
         let other = Shop::open(&coracle, "other");
         other.node_port_answers();
+        other.load_balancer_answers();
         shop.node_port_answers();
         assert_ne!(shop.address, other.address);
     });

@@ -1,7 +1,7 @@
 //! A cluster with a few Services, and what the host sees of them.
 
 use crate::traffic;
-use coracle_tests::{Coracle, Profile, Run, Started, signal_pid, until, until_some};
+use coracle_tests::{Coracle, Profile, Run, Started, kill_pid, signal_pid, until, until_some};
 use rustix::process::Signal;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -227,6 +227,32 @@ impl<'a> Shop<'a> {
             })
             .filter(|(local, state)| local.starts_with(&address) && *state == "0A")
             .count()
+    }
+
+    /// Its ports are nobody else's while its machine is lost and booted again, and take connections.
+    pub(crate) fn keeps_its_ports_over_a_loss(&self) {
+        kill_pid(self.coracle.hypervisor(self.name).pid);
+        let mut start = self.command("start").start();
+        while !start.has_ended() {
+            TcpListener::bind(self.web()).expect_err("it is the cluster's");
+            TcpStream::connect(self.web()).expect("it takes connections");
+            std::thread::park_timeout(Duration::from_millis(500));
+        }
+        start.done().ok();
+        self.node_port_answers();
+    }
+
+    /// Its kernel is reset under all that is connected to it.
+    pub(crate) fn is_rebooted_from_inside(&self) {
+        let boot = self.boot_id();
+        self.inside("sudo sh -c '(sleep 1; echo b > /proc/sysrq-trigger) > /dev/null 2>&1 &'");
+        until("it has booted again", LIMIT, || {
+            let asked = self.ssh("cat /proc/sys/kernel/random/boot_id").done();
+            asked.code() == Some(0) && asked.text() != boot
+        });
+        self.node_port_answers();
+        // A Service of now is heard of, too.
+        self.load_balancer_answers();
     }
 
     pub(crate) fn stops_and_starts(&self) {

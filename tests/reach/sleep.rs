@@ -178,6 +178,23 @@ pub(crate) fn nobody_uses_it(shop: &Shop<'_>) {
         shop.kubectl_run(&format!("exec {pod} -- sleep 600"))
             .start(),
     );
+    let variables = shop.docker_variables();
+    let docker = |arguments: &str| {
+        let docker = shop.coracle.program("docker");
+        let docker = docker.args(arguments.split_whitespace());
+        let variables = variables.iter();
+        variables.fold(docker, |docker, (name, value)| docker.env(name, value))
+    };
+    docker("run -d --name quiet coracle.internal/busybox:1.37 sleep 100000").ok();
+    shop.stays_awake_with(
+        "who reads a container's log",
+        docker("logs -f quiet").start(),
+    );
+    docker("rm -f quiet").ok();
+    let events = docker("events").start();
+    shop.falls_asleep();
+    kill_pid(events.pid());
+    events.done();
     shop.kubectl("get pods");
 }
 

@@ -7,6 +7,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+/// Runs the real QEMU as it is: another program to whoever compares.
+pub const ANOTHER_QEMU: &str = "#!/bin/sh\nexec \"$REAL_QEMU\" \"$@\"\n";
+
 /// A program in place of QEMU: `script`, a text of bash with its first line, which ends by running the
 /// real one, in `$REAL_QEMU`. The variables are set for it. Programs of different names lie side by side.
 pub fn qemu_through(

@@ -48,7 +48,7 @@ pub use archive::{ImageArchive, archive_of_one_program};
 pub use authority::Authority;
 pub use build::build;
 pub use document::{Block, Session, blocks, sessions, wildcard_match};
-pub use emulator::qemu_through;
+pub use emulator::{ANOTHER_QEMU, qemu_through};
 pub use files::{append, damage, replace_in, repository, unpacked, write};
 pub use greeter::{GREETING, greet};
 pub use image::{OTHER_KUBERNETES, iso_image, layered_image, noise, small_image, small_image_for};

@@ -12,9 +12,11 @@ mod copies;
 mod identity;
 mod run;
 
-use coracle_tests::{Coracle, Profile, Sections, cpu_seconds, until, write};
+use coracle_tests::{
+    ANOTHER_QEMU, Coracle, Profile, Sections, cpu_seconds, kill_pid, qemu_through, until, write,
+};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The folders of all templates.
@@ -30,6 +32,9 @@ fn templates(coracle: &Coracle) -> Vec<PathBuf> {
 
 /// How long a cluster stays paused.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// Beyond any cold boot; it only catches what hangs.
+const BOOTED: Duration = Duration::from_secs(900);
 
 /// How long it may be until everything goes on in a clone.
 const GONE_ON: Duration = Duration::from_secs(120);
@@ -84,6 +89,23 @@ fn clusters_begin_as_clones_and_are_their_own() {
         is_whole(&coracle, "first");
         assert!(templates(&coracle).is_empty(), "{:?}", templates(&coracle));
         coracle.delete("first");
+    });
+    test.run_long("a start killed as the template is frozen goes on", || {
+        let start = coracle.run("start -p first").start();
+        let is_begun = |folder: &Path| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let mut names = entries.map(|entry| entry.file_name());
+            names.any(|name| name.to_string_lossy().starts_with(".baking-"))
+        };
+        let folder = coracle.home().join("templates");
+        until("a template is begun", BOOTED, || is_begun(&folder));
+        kill_pid(start.pid());
+        start.done().is_killed();
+        coracle.run("start -p first").ok();
+        is_whole(&coracle, "first");
+        assert!(!is_begun(&folder), "its half of a template is left");
+        coracle.delete("first");
+        coracle.run("template prune").ok();
     });
     test.must(
         "the first whole start makes a template and is its first clone",
@@ -210,6 +232,14 @@ fn clusters_begin_as_clones_and_are_their_own() {
     );
     test.run("a deep check finds what a disk does not give back", || {
         deep_check(&coracle);
+    });
+    test.run("a template of another QEMU is told, and not used", || {
+        let qemu = qemu_through(&coracle, "another", ANOTHER_QEMU, &[]);
+        let start = coracle.run("start -p another").env("CORACLE_QEMU", qemu);
+        start
+            .killed_at("boot")
+            .says("booting cold: the template was made with another qemu");
+        coracle.delete("another");
     });
     test.run(
         "a damaged template is told, and the cluster boots cold",

@@ -117,7 +117,7 @@ impl Unit {
     /// # Errors
     /// The environment that it is to have is not text.
     pub fn text(&self, settings: &Settings) -> Result<String> {
-        Ok(self.text_with(settings, settings.environment_of_a_login()?))
+        Ok(self.text_with(settings, settings.lasting_environment()?))
     }
 
     fn text_with(&self, settings: &Settings, environment: Vec<(&'static str, String)>) -> String {

@@ -5,11 +5,15 @@
 
 use crate::error::{Context as _, Error, ErrorId, Result};
 use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::ConfigExt as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often an open connection is asked whether there is still somebody, and how long the answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Who calls, and whom the caller believes; PEM texts.
 #[derive(Clone, Copy)]
@@ -33,10 +37,16 @@ pub fn client(server: &str, credentials: ApiCredentials<'_>) -> Result<kube::Cli
         .enable_http1()
         .enable_http2()
         .build();
+    let mut builder = HttpClient::builder(TokioExecutor::new());
+    // A machine that was reset knows nothing of its connections, and says so only to who sends something.
+    builder
+        .timer(TokioTimer::new())
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE);
     let config = kube::Config::new(uri);
     let service = tower::ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .service(HttpClient::builder(TokioExecutor::new()).build(connector));
+        .service(builder.build(connector));
     Ok(kube::Client::new(service, config.default_namespace))
 }
 

@@ -31,6 +31,17 @@ use time::OffsetDateTime;
 
 /// How long a machine may take to say which identity it has.
 const SETTLE_LIMIT: Duration = Duration::from_secs(5);
+/// Facts that change without anybody asking for another cluster: the host's, the hypervisor's, this program's.
+const NOT_SETTINGS: [&str; 8] = [
+    "accelerator",
+    "firmware",
+    "image",
+    "kernel",
+    "libslirp",
+    "processor",
+    "program",
+    "qemu",
+];
 /// The template's part of an identity: what its clones share, and how to reach them at first.
 const IDENTITY: &str = "identity";
 
@@ -104,7 +115,10 @@ pub fn choose(
         }
         // Each of the refusals was told when it was made.
         Ok(None) if templates.is_hopeless() => Ok((Beginning::Cold, None)),
-        Ok(None) => Ok((Beginning::Bake(key, facts), None)),
+        Ok(None) => {
+            let said = overtaken(&templates, &facts)?;
+            Ok((Beginning::Bake(key, facts), said))
+        }
         Err(TemplateError::Unusable { key, reason }) => {
             let refused = templates.is_refused(&key);
             let said = format!("booting cold: the template cannot be used: {reason}");
@@ -118,6 +132,31 @@ pub fn choose(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What has changed since a template was made that this start would else have begun with.
+fn overtaken(templates: &Templates, facts: &BTreeMap<String, String>) -> Result<Option<String>> {
+    let differing = |template: &Template| {
+        let names: BTreeSet<&String> = facts.keys().chain(template.record.facts.keys()).collect();
+        let others = &template.record.facts;
+        let differs = |name: &&&String| facts.get(**name) != others.get(**name);
+        names
+            .iter()
+            .filter(differs)
+            .map(|name| name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let listed = templates.list(OffsetDateTime::now_utc())?;
+    let usable = listed
+        .iter()
+        .filter_map(|(_, found)| found.as_ref().ok()?.as_ref());
+    let mut of_this_start = usable.map(differing).filter(|names| {
+        !names.is_empty() && names.split(", ").all(|name| NOT_SETTINGS.contains(&name))
+    });
+    Ok(of_this_start
+        .next()
+        .map(|names| format!("booting cold: the template was made with another {names}")))
 }
 
 /// Has a machine begin with a template; gives the add-ons that it has then.

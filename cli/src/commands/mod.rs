@@ -162,6 +162,7 @@ impl Command {
             self,
             Self::Status(_)
                 | Self::Ip(_)
+                | Self::Mount(_)
                 | Self::Kubectl(_)
                 | Self::Ssh(_)
                 | Self::DockerEnv(_)
@@ -178,6 +179,7 @@ impl Command {
             | Self::Logs(_)
             | Self::Image(_)
             | Self::Clone(_) => true,
+            Self::Mount(args) => args.needs_the_machine(),
             Self::Snapshot(args) => args.needs_the_machine(),
             Self::Cache(args) => args.needs_the_machine(),
             _ => false,

@@ -28,6 +28,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether only a machine that runs can do it.
+    pub fn needs_the_machine(&self) -> bool {
+        self.folder.is_some()
+    }
+
     pub async fn run(self, app: &App) -> Result<u8> {
         if let Some(place) = &self.remove {
             let removed = mount::remove(app, place).await?;

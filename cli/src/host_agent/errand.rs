@@ -9,7 +9,7 @@ use std::process::Stdio;
 pub async fn run(settings: &Settings, arguments: &[&str]) -> Result<()> {
     let words = arguments.join(" ");
     let mut command = tokio::process::Command::new(&settings.executable);
-    // What was in the environment of the first start holds for that one only.
+    // Of the environment of the first start only what the machine needs as long as it lives is for this one.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CORACLE_") {
             command.env_remove(name);
@@ -18,11 +18,11 @@ pub async fn run(settings: &Settings, arguments: &[&str]) -> Result<()> {
     let status = command
         .args(arguments)
         .args(["--quiet", "--profile", settings.profile.as_str()])
-        .env("CORACLE_HOME", &settings.home)
         .env(
             "KUBECONFIG",
             settings.kubeconfig.as_deref().unwrap_or_default(),
         )
+        .envs(settings.lasting_environment()?)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status()

@@ -8,14 +8,13 @@
 //! are copied as they come, each way ends by itself, and nothing is ever sent twice.
 
 use super::activity::Activity;
-use super::log;
+use super::{datagrams, log};
 use crate::cluster::Cluster;
 use crate::error::{Error, ErrorId, Result};
 use coracle_vm::GuestPort;
 use coracle_vm::spec::Protocol;
-use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -31,13 +30,9 @@ const OPENING: Duration = Duration::from_secs(30);
 /// and a third would be answered after a second only: it is given up sooner and asked again.
 const PROMPT: Duration = Duration::from_millis(20);
 /// The pause before it is asked again.
-const PAUSE: Duration = Duration::from_millis(1);
+pub(super) const PAUSE: Duration = Duration::from_millis(1);
 /// Bytes that are copied at once, each way.
 const BUFFER: usize = 16 << 10;
-/// After this without an answer a client of a UDP port is forgotten; its next datagram makes it known again.
-const UDP_SILENCE: Duration = Duration::from_secs(90);
-/// Clients of a UDP port that are remembered at once.
-const MOST_UDP_CLIENTS: usize = 1024;
 /// The pause after the system refused another connection, for want of descriptors mostly.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
@@ -70,7 +65,7 @@ impl Forward {
             Protocol::Udp => {
                 let socket = std::net::UdpSocket::bind(public)?;
                 socket.set_nonblocking(true)?;
-                tokio::spawn(udp(UdpSocket::from_std(socket)?, way, activity))
+                tokio::spawn(datagrams::lead(UdpSocket::from_std(socket)?, way, activity))
             }
         };
         Ok(Self { task })
@@ -156,7 +151,7 @@ async fn enter(mut way: Way, gate: &Mutex<()>, activity: &Arc<Activity>) -> Opti
 }
 
 /// Waits for a machine that is off.
-async fn there(way: &mut Way, activity: &Arc<Activity>) -> Option<SocketAddr> {
+pub(super) async fn there(way: &mut Way, activity: &Arc<Activity>) -> Option<SocketAddr> {
     let _waiting = activity.waiting();
     let there = tokio::time::timeout(ABSENCE, way.wait_for(Option::is_some));
     *there.await.ok()?.ok()?
@@ -169,88 +164,4 @@ pub async fn api(cluster: &Cluster, way: &mut Way) -> Result<kube::Client> {
     let address =
         address.ok_or_else(|| Error::new(ErrorId::MachineNotRunning, "the machine is gone"))?;
     cluster.api_at(address)
-}
-
-/// Datagrams, each client's from a socket of its own, so that answers find their way back.
-async fn udp(socket: UdpSocket, way: Way, activity: Arc<Activity>) {
-    // One waits for all.
-    let mut waiting: Option<JoinHandle<Option<SocketAddr>>> = None;
-    let socket = Arc::new(socket);
-    let mut clients: HashMap<SocketAddr, Client> = HashMap::new();
-    let mut datagram = vec![0; 1 << 16];
-    loop {
-        let Ok((length, from)) = socket.recv_from(&mut datagram).await else {
-            // What an earlier answer met: its client is gone.
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        let now = *way.borrow();
-        let Some(address) = now else {
-            // It is lost, as datagrams may be; the next one finds the machine awake.
-            if waiting.as_ref().is_none_or(JoinHandle::is_finished) {
-                let (mut way, activity) = (way.clone(), Arc::clone(&activity));
-                waiting = Some(tokio::spawn(
-                    async move { there(&mut way, &activity).await },
-                ));
-            }
-            continue;
-        };
-        activity.received(length);
-        clients.retain(|_, client| !client.answers.is_finished());
-        let known = clients.get(&from).filter(|one| one.address == address);
-        let guest = match known {
-            Some(client) => Arc::clone(&client.guest),
-            None if clients.len() >= MOST_UDP_CLIENTS => continue,
-            None => {
-                let Ok(client) = Client::open(Arc::clone(&socket), from, address).await else {
-                    continue;
-                };
-                activity.arrived();
-                let guest = Arc::clone(&client.guest);
-                clients.insert(from, client);
-                guest
-            }
-        };
-        // Datagrams may be lost.
-        let _ = guest.send(&datagram[..length]).await;
-    }
-}
-
-/// One sender of datagrams.
-struct Client {
-    address: SocketAddr,
-    guest: Arc<UdpSocket>,
-    answers: JoinHandle<()>,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.answers.abort();
-    }
-}
-
-impl Client {
-    async fn open(
-        public: Arc<UdpSocket>,
-        from: SocketAddr,
-        address: SocketAddr,
-    ) -> io::Result<Self> {
-        // QEMU's network answers to this very address, whichever of the loopback ones a datagram came from.
-        let guest = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
-        guest.connect(address).await?;
-        let answering = Arc::clone(&guest);
-        let answers = tokio::spawn(async move {
-            let mut datagram = vec![0; 1 << 16];
-            while let Ok(Ok(length)) =
-                tokio::time::timeout(UDP_SILENCE, answering.recv(&mut datagram)).await
-            {
-                let _ = public.send_to(&datagram[..length], from).await;
-            }
-        });
-        Ok(Self {
-            address,
-            guest,
-            answers,
-        })
-    }
 }

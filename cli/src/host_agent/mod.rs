@@ -26,6 +26,7 @@ mod channel;
 mod clock;
 mod containers;
 mod control;
+mod datagrams;
 mod detach;
 mod errand;
 mod folders;

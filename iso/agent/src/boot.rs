@@ -249,12 +249,14 @@ async fn serve(
         Some(identity) => Some(Identity::new(identity, Spoken::Http)?),
         None => None,
     };
+    let callers = Callers::default();
     let engine = Engine::new(
         Arc::clone(&supervisor),
         Arc::clone(&logs),
         engine::OWN_SOCKET.into(),
         config.network.address,
         Arc::clone(&host_folders),
+        callers.clone(),
     );
     serve_docker(&engine, docker.clone()).await?;
     if let Err(error) = engine::share_registries() {
@@ -288,7 +290,7 @@ async fn serve(
         host_folders,
         engine,
         upkeep,
-        callers: Callers::default(),
+        callers,
     });
     sshd::listen(
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, SSH_PORT)),

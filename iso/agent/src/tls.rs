@@ -51,7 +51,8 @@ impl Callers {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn enter(&self) -> Connection {
+    /// Counts one more.
+    pub(crate) fn enter(&self) -> Connection {
         self.0.fetch_add(1, Ordering::Relaxed);
         Connection(Arc::new(Counted {
             callers: self.clone(),

@@ -5,9 +5,10 @@
 //! looked at. A client that goes takes its request with it: dockerd sees that as it would without anybody in between.
 
 use super::Engine;
-use super::asked::Asked;
+use super::asked::{Asked, unversioned};
 use super::binds::{Client, names_folders};
 use super::images::{Verdict, without_kubelets};
+use crate::tls::Connection;
 use bytes::Bytes;
 use coracle_protocol::DISK_FULL;
 use http_body_util::combinators::BoxBody;
@@ -52,6 +53,25 @@ impl Engine {
     }
 
     async fn answer(self: &Arc<Self>, request: Request<Incoming>, client: Client) -> Answer {
+        let counts = client == Client::Outside && !only_watches(request.uri().path());
+        let caller = counts.then(|| self.callers.enter());
+        let answer = self.answer_of(request, client, caller.clone()).await;
+        // Until the answer's end, which may be hours after its beginning.
+        answer.map(|body| {
+            let held = body.map_frame(move |frame| {
+                let _ = &caller;
+                frame
+            });
+            held.boxed()
+        })
+    }
+
+    async fn answer_of(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        client: Client,
+        caller: Option<Connection>,
+    ) -> Answer {
         if let Err(error) = self.begin().await {
             let log = "`coracle logs --component dockerd` says more";
             return refusal(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}; {log}"));
@@ -64,7 +84,7 @@ impl Engine {
             None => Ok(Verdict::Pass),
         };
         let answered = match verdict {
-            Ok(Verdict::Pass) => self.pass(request).await,
+            Ok(Verdict::Pass) => self.pass(request, caller).await,
             Ok(Verdict::PassWithout) => self.pass_without(request).await,
             Ok(Verdict::Done(report)) => return json(StatusCode::OK, &report),
             Ok(Verdict::Refused(reason)) => return refusal(StatusCode::CONFLICT, &reason),
@@ -92,7 +112,11 @@ impl Engine {
         passed.map_or_else(|error| no_answer(&error), with_advice)
     }
 
-    async fn pass(&self, mut request: Request<Incoming>) -> io::Result<Answer> {
+    async fn pass(
+        &self,
+        mut request: Request<Incoming>,
+        caller: Option<Connection>,
+    ) -> io::Result<Answer> {
         let client = hyper::upgrade::on(&mut request);
         let does_something = matches!(*request.method(), Method::POST | Method::PUT);
         let mut response = self.send(request).await?;
@@ -103,6 +127,7 @@ impl Engine {
                 let (mut client, mut dockerd) = (TokioIo::new(client), TokioIo::new(dockerd));
                 // Either may go at any time, and takes the other along.
                 let _ = copy_bidirectional(&mut client, &mut dockerd).await;
+                drop(caller);
                 Ok::<_, hyper::Error>(())
             });
         }
@@ -152,6 +177,11 @@ impl Engine {
         let status = response.status();
         Ok((status, read(response.into_body()).await?))
     }
+}
+
+/// Whether a request only hears what happens, which tools do that are open all day.
+fn only_watches(path: &str) -> bool {
+    unversioned(path) == "/events"
 }
 
 /// An answer in which a full disk comes with what helps: an error, or messages of which one may be.

@@ -65,6 +65,8 @@ pub struct Engine {
     /// The machine's.
     address: Ipv4Addr,
     host_folders: Arc<HostFolders>,
+    /// Whose requests use the machine.
+    callers: Callers,
     home: Home,
     /// Held while settings are changed.
     configuring: tokio::sync::Mutex<()>,
@@ -73,7 +75,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// One whose dockerd listens at `socket`, in the machine at `address` that has folders of its host.
+    /// One whose dockerd listens at `socket`, in the machine at `address` that has folders of its host. Requests
+    /// from outside are counted among `callers` for as long as they last.
     #[must_use]
     pub fn new(
         supervisor: Arc<Supervisor>,
@@ -81,6 +84,7 @@ impl Engine {
         socket: PathBuf,
         address: Ipv4Addr,
         host_folders: Arc<HostFolders>,
+        callers: Callers,
     ) -> Arc<Self> {
         Arc::new(Self {
             supervisor,
@@ -88,6 +92,7 @@ impl Engine {
             socket,
             address,
             host_folders,
+            callers,
             home: Home::default(),
             configuring: tokio::sync::Mutex::default(),
             published: watch::Sender::default(),
@@ -141,6 +146,7 @@ impl Engine {
         let engine = Arc::clone(self);
         tokio::spawn(async move {
             let mut incoming =
+                // A connection is kept for the next request: only requests use the machine.
                 std::pin::pin!(tls::incoming(listener, identity, Callers::default()));
             while let Some(Ok(stream)) = incoming.next().await {
                 tokio::spawn(Arc::clone(&engine).serve(stream, Client::Outside));

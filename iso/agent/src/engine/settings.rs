@@ -321,12 +321,17 @@ mod tests {
         let tell = |settings: &Value| tell_containerd(folder.path(), &object(settings)).unwrap();
         let is_there = |host: &str| folder.path().join(host).join(HOSTS).is_file();
         tell(&json!({}));
-        let others = folder.path().join("others.example");
-        fs::create_dir(&others).unwrap();
-        fs::write(others.join(HOSTS), "server = \"https://others.example\"\n").unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            place::file(&path, text.as_bytes(), Access::PUBLIC).unwrap();
+        };
+        write(
+            "others.example/hosts.toml",
+            "server = \"https://others.example\"\n",
+        );
         tell(&json!({"insecure-registries": ["a.example:5000", "b.example"]}));
         assert!(is_there("a.example:5000") && is_there("b.example"));
-        fs::write(folder.path().join("a.example:5000/ca.crt"), "").unwrap();
+        write("a.example:5000/ca.crt", "");
         tell(&json!({"insecure-registries": ["c.example"]}));
         assert!(!is_there("a.example:5000") && is_there("c.example") && is_there("others.example"));
         assert!(folder.path().join("a.example:5000/ca.crt").is_file());

@@ -105,6 +105,7 @@ impl TestAgent {
             folder.path().join("dockerd.sock"),
             network.address,
             Arc::default(),
+            Callers::default(),
         );
         let agent = Arc::new(Agent {
             image_digest: "sha256:test".into(),
