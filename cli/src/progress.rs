@@ -6,8 +6,8 @@ use coracle_iso::DownloadProgress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::Write as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How a command talks while it works.
@@ -129,6 +129,15 @@ impl Progress {
         );
     }
 
+    /// Shows bytes of the current step.
+    pub fn meter(&self) -> Meter {
+        let current = self.current();
+        Meter {
+            bar: current.as_ref().and_then(|running| running.bar.clone()),
+            ..Meter::default()
+        }
+    }
+
     /// The current step is done.
     pub fn finish_step(&self) {
         let Some(running) = self.current().take() else {
@@ -226,6 +235,51 @@ impl Progress {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Bytes of a step as they pass, shown on a terminal. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Meter {
+    bar: Option<ProgressBar>,
+    passed: Arc<AtomicU64>,
+    total: Option<u64>,
+}
+
+impl Meter {
+    /// The same, of so many bytes and from the first one.
+    #[must_use]
+    pub fn of(&self, total: u64) -> Self {
+        Self {
+            bar: self.bar.clone(),
+            passed: Arc::default(),
+            total: Some(total),
+        }
+    }
+
+    /// More bytes have passed.
+    pub fn pass(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        let passed = self.passed.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.show(passed, self.total);
+    }
+
+    /// So many bytes have passed.
+    pub fn show(&self, passed: u64, total: Option<u64>) {
+        let Some(bar) = &self.bar else {
+            return;
+        };
+        bar.set_message(match total {
+            Some(total) => format!("{} of {}", mebibytes(passed), mebibytes(total)),
+            None => mebibytes(passed),
+        });
+    }
+}
+
+/// `12.3 MiB`.
+pub fn mebibytes(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    format!("{mebibytes:.1} MiB")
 }
 
 /// `0.48 s`, `12.3 s`, `2 min 05 s`.

@@ -1,10 +1,11 @@
 //! `coracle cache`.
 
 use super::App;
-use super::image::{mebibytes, pull};
+use super::image::pull;
 use crate::cluster::Cluster;
 use crate::error::{ErrorId, Result};
 use crate::images::cache;
+use crate::progress::mebibytes;
 use crate::settings::Output;
 
 /// Keep images on this host for new clusters

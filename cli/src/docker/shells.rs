@@ -72,7 +72,7 @@ impl Shell {
                 format!("set -gx {name} '{value}';\n")
             }
             Self::Powershell => format!("$Env:{name} = '{}'\n", value.replace('\'', "''")),
-            Self::Cmd => format!("SET {name}={}\n", value.replace('%', "%%")),
+            Self::Cmd => format!("SET {name}={value}\n"),
             Self::Tcsh => format!("setenv {name} {};\n", posix(value).replace('!', "\\!")),
             Self::None => format!("{name}={value}\n"),
         }
@@ -145,7 +145,7 @@ mod tests {
         );
         assert_eq!(
             third(Shell::Cmd),
-            "SET DOCKER_CERT_PATH=/home/o'neil/100%% $x/docker"
+            "SET DOCKER_CERT_PATH=/home/o'neil/100% $x/docker"
         );
         assert_eq!(
             third(Shell::Tcsh),

@@ -2,6 +2,7 @@
 
 use super::{Loaded, load, open, save};
 use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::progress::Meter;
 use crate::settings::Settings;
 use coracle_protocol::client::AgentClient;
 use coracle_protocol::image_name::ImageName;
@@ -74,7 +75,8 @@ pub async fn add(settings: &Settings, agent: &AgentClient, image: &str) -> Resul
     atomic::create_private_dirs(&folder).context(ErrorId::Write, || {
         format!("cannot make {}", folder.display())
     })?;
-    save(agent, &[image.to_owned()], &file(settings, image)).await
+    let names = [image.to_owned()];
+    save(agent, &names, &file(settings, image), &Meter::default()).await
 }
 
 /// Keeps an image no more.
@@ -92,7 +94,7 @@ pub fn remove(settings: &Settings, image: &str) -> Result<()> {
 
 /// Loads one into a machine.
 pub async fn give(agent: &AgentClient, kept: &Kept) -> Result<Loaded> {
-    load(agent, open(&kept.file).await?, "").await
+    load(agent, open(&kept.file).await?, "", &Meter::default()).await
 }
 
 #[cfg(test)]

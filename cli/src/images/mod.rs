@@ -11,12 +11,14 @@ pub mod cache;
 pub use archive::{Archive, Sent};
 
 use crate::error::{Context as _, Error, ErrorId, Result};
+use crate::progress::Meter;
 use coracle_protocol::DISK_FULL;
 use coracle_protocol::client::{AgentClient, AgentError};
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use tokio::io::AsyncReadExt as _;
+use tokio_util::io::InspectReader;
 
 /// Bytes that are written at a time.
 const CHUNK: usize = 256 << 10;
@@ -41,7 +43,12 @@ pub async fn open(path: &Path) -> Result<Archive> {
 }
 
 /// Loads an archive into a machine, without what that has. `name` is for one that has none.
-pub async fn load(agent: &AgentClient, archive: Archive, name: &str) -> Result<Loaded> {
+pub async fn load(
+    agent: &AgentClient,
+    archive: Archive,
+    name: &str,
+    meter: &Meter,
+) -> Result<Loaded> {
     let known: BTreeSet<String> = match archive.digests() {
         digests if digests.is_empty() => BTreeSet::new(),
         digests => match agent.known_content(digests).await {
@@ -52,13 +59,17 @@ pub async fn load(agent: &AgentClient, archive: Archive, name: &str) -> Result<L
         },
     };
     let sent = archive.without(&known);
-    let reply = agent.import_images(name, archive.clone().send(known.clone()));
+    let metered = |known: BTreeSet<String>| {
+        let meter = meter.of(archive.without(&known).bytes);
+        let pass = move |bytes: &[u8]| meter.pass(bytes.len());
+        InspectReader::new(archive.clone().send(known), pass)
+    };
+    let reply = agent.import_images(name, metered(known.clone()));
     let reply = match reply.await {
         // Nothing kept them there until now.
         Err(AgentError::Invalid(reason)) if !known.is_empty() => {
             tracing::debug!(reason, "sending all of it");
-            let whole = archive.send(BTreeSet::new());
-            agent.import_images(name, whole).await
+            agent.import_images(name, metered(BTreeSet::new())).await
         }
         done => done,
     };
@@ -74,7 +85,9 @@ pub async fn load_stream(
     agent: &AgentClient,
     archive: impl tokio::io::AsyncRead + Send + Unpin + 'static,
     name: &str,
+    meter: Meter,
 ) -> Result<Vec<String>> {
+    let archive = InspectReader::new(archive, move |bytes: &[u8]| meter.pass(bytes.len()));
     let reply = agent.import_images(name, archive).await;
     Ok(named(reply.map_err(refused)?.names))
 }
@@ -98,7 +111,12 @@ fn refused(error: AgentError) -> Error {
 }
 
 /// Saves images of a machine to a file, whole or not at all; its size in bytes.
-pub async fn save(agent: &AgentClient, images: &[String], file: &Path) -> Result<u64> {
+pub async fn save(
+    agent: &AgentClient,
+    images: &[String],
+    file: &Path,
+    meter: &Meter,
+) -> Result<u64> {
     let unwritable = || format!("cannot write {}", file.display());
     // A device or a link would be replaced by a file.
     if std::fs::symlink_metadata(file).is_ok_and(|meta| !meta.is_file()) {
@@ -125,6 +143,7 @@ pub async fn save(agent: &AgentClient, images: &[String], file: &Path) -> Result
             break;
         }
         bytes += length as u64;
+        meter.pass(length);
         let write = written.write_all(&chunk[..length]);
         write.context(ErrorId::HostStorage, unwritable)?;
     }

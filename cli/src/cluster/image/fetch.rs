@@ -6,7 +6,7 @@ use crate::cluster::given;
 use crate::cluster::steps::{Step, Steps};
 use crate::commands::App;
 use crate::error::{Context as _, ErrorId, Result};
-use crate::progress::{Progress, Style, seconds};
+use crate::progress::{Progress, Style, mebibytes, seconds};
 use crate::settings::Settings;
 use coracle_iso::images::download::{DownloadOptions, Downloader, Patience, Proxy, Source};
 use coracle_iso::images::{Image, ImageError, Store};
@@ -258,10 +258,6 @@ fn line(progress: &DownloadProgress) -> String {
         mebibytes(progress.received),
         mebibytes(progress.rate)
     )
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Images as archives: in, without the layers that the machine has already, and out.
 
 use super::super::App;
-use super::mebibytes;
 use crate::cluster::Cluster;
 use crate::error::{Context as _, ErrorId, Result};
 use crate::images;
+use crate::progress::mebibytes;
 use std::path::Path;
 use tokio::io::AsyncWriteExt as _;
 
@@ -16,10 +16,11 @@ pub(super) async fn load(app: &App, path: &Path, name: &str) -> Result<()> {
     };
     let agent = Cluster::find(&app.settings)?.agent().await?;
     app.progress.step("load", "Loading the images", 1, 1);
+    let meter = app.progress.meter();
     let names = match archive {
-        None => images::load_stream(&agent, tokio::io::stdin(), name).await?,
+        None => images::load_stream(&agent, tokio::io::stdin(), name, meter).await?,
         Some(archive) => {
-            let loaded = images::load(&agent, archive, name).await?;
+            let loaded = images::load(&agent, archive, name, &meter).await?;
             if loaded.known > 0 {
                 app.progress.info(&format!(
                     "the machine has {} of {} parts; {} are sent",
@@ -52,7 +53,8 @@ pub(super) async fn save(app: &App, names: &[String], output: &Path) -> Result<(
         return flushed.context(ErrorId::Write, || "cannot write".into());
     }
     app.progress.step("save", "Saving the images", 1, 1);
-    let bytes = images::save(&agent, names, output).await?;
+    let meter = app.progress.meter();
+    let bytes = images::save(&agent, names, output, &meter).await?;
     app.progress.finish_step();
     let shown = output.display();
     app.progress.info(&format!("{shown}: {}", mebibytes(bytes)));

@@ -1,16 +1,17 @@
 //! What the machine's Docker engine does with images: build, pull, push, name, remove.
 
 use super::super::App;
-use super::mebibytes;
 use crate::cluster::Cluster;
 use crate::docker::api::{self, Engine};
 use crate::docker::build::{self, Build, Context};
 use crate::docker::registry;
 use crate::error::{Error, ErrorId, Result};
+use crate::progress::mebibytes;
 use coracle_protocol::image_name::ImageName;
 use futures::StreamExt as _;
 use http::Method;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -123,8 +124,14 @@ async fn transfer(app: &App, image: &str, path: &str, doing: &str) -> Result<()>
         .await?;
     let mut messages = api::messages(answer);
     let mut shown = String::new();
+    let meter = app.progress.meter();
+    let mut layers = Layers::default();
     while let Some(message) = messages.next().await {
         let message = message?;
+        if let Some((passed, total)) = layers.take(&message) {
+            meter.show(passed, Some(total));
+            continue;
+        }
         let line = transferred(&message);
         if line != shown && !line.is_empty() {
             app.progress.detail(&line);
@@ -133,6 +140,22 @@ async fn transfer(app: &App, image: &str, path: &str, doing: &str) -> Result<()>
     }
     app.progress.finish_step();
     Ok(())
+}
+
+/// How far the layers of a transfer are, in bytes.
+#[derive(Default)]
+struct Layers(BTreeMap<String, (u64, u64)>);
+
+impl Layers {
+    /// What is there of all of them, and how much they are, where a message tells of one.
+    fn take(&mut self, message: &Value) -> Option<(u64, u64)> {
+        let detail = &message["progressDetail"];
+        let (current, total) = (detail["current"].as_u64()?, detail["total"].as_u64()?);
+        let layer = message["id"].as_str()?.to_owned();
+        self.0.insert(layer, (current, total));
+        let sum = |(all, whole), (current, total): &(u64, u64)| (all + current, whole + total);
+        Some(self.0.values().fold((0, 0), sum))
+    }
 }
 
 /// One line of how a transfer goes: each layer's when it begins and ends.
@@ -179,6 +202,22 @@ pub(super) async fn prune(app: &App, all: bool) -> Result<()> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_layers_of_a_transfer_are_added_up() {
+        let mut layers = Layers::default();
+        let mut take = |id: &str, current: u64, total: u64| {
+            let detail = json!({"current": current, "total": total});
+            layers.take(&json!({"id": id, "progressDetail": detail}))
+        };
+        assert_eq!(take("ab", 1, 10), Some((1, 10)));
+        assert_eq!(take("cd", 5, 20), Some((6, 30)));
+        assert_eq!(take("ab", 10, 10), Some((15, 30)));
+        assert_eq!(
+            layers.take(&json!({"id": "ab", "progressDetail": {}})),
+            None
+        );
+    }
 
     #[test]
     fn a_transfer_is_told_by_what_begins_and_ends() {

@@ -8,6 +8,7 @@ pub(super) use engine::pull;
 use super::App;
 use crate::cluster::Cluster;
 use crate::error::Result;
+use crate::progress::mebibytes;
 use crate::settings::Output;
 use coracle_protocol::api::Image;
 use std::path::PathBuf;
@@ -143,11 +144,4 @@ fn text(rows: &[Row]) -> String {
         &["IMAGE", "DIGEST", "SIZE"],
         &rows.iter().flat_map(cells).collect::<Vec<_>>(),
     )
-}
-
-/// `12.3 MiB`.
-pub(super) fn mebibytes(bytes: u64) -> String {
-    #[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
-    let mebibytes = bytes as f64 / f64::from(1 << 20);
-    format!("{mebibytes:.1} MiB")
 }
