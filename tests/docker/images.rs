@@ -100,6 +100,14 @@ pub(super) fn go_to_another_cluster(docker: &Docker<'_>, other: &Docker<'_>) {
     let names: BTreeSet<&str> = again.stdout.lines().collect();
     assert!(names.contains("docker.io/library/made:1"), "{again}");
 
+    // And compressed, as archives often are kept.
+    other.cluster.kubectl("delete pod made --now");
+    other.cluster.command("image rm made:1").ok();
+    docker.cluster.coracle.program("gzip").args([path]).ok();
+    let compressed = other.cluster.command(&format!("image load {path}.gz"));
+    let names = compressed.ok().stdout;
+    assert!(names.contains("docker.io/library/made:1"), "{names}");
+
     let missing = docker
         .cluster
         .command("image save nothing:1 -o nothing.tar")
