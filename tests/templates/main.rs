@@ -259,6 +259,10 @@ fn clusters_begin_as_clones_and_are_their_own() {
         coracle
             .run("kubectl -p two -- create configmap kept --from-literal=a=b")
             .ok();
+        // By the command that does so, and by force.
+        coracle.run("template prune").ok();
+        assert!(templates(&coracle).is_empty(), "{:?}", templates(&coracle));
+        is_whole(&coracle, "two");
         fs::remove_dir_all(coracle.home().join("templates")).unwrap();
         is_whole(&coracle, "two");
         // Shut down, not saved: it is the disk that has to be whole without the template.

@@ -79,13 +79,19 @@ pub(super) fn side_by_side(coracle: &Coracle) {
 }
 
 pub(super) fn ended(coracle: &Coracle) {
-    let script = "trap 'exit 3' TERM; echo waits; while :; do sleep 0.1; done";
-    let mut asked = run(coracle, script).start();
-    asked.until_it_says("waits");
-    assert_eq!(of_runs(coracle).len(), 1);
-    signal_pid(asked.pid(), Signal::TERM);
-    asked.done().code_is(3);
-    nothing_of_it_is_left(coracle);
+    // The command's own answer to a signal is the answer; without one it ends by it, as a shell would say.
+    // (A shell could not trap what was ignored when it began.)
+    let script = "$| = 1; $SIG{TERM} = sub { exit 3 }; $SIG{INT} = sub { exit 4 }; \
+                  $SIG{HUP} = 'DEFAULT'; print \"waits\n\"; sleep 1 while 1";
+    for (signal, code) in [(Signal::TERM, 3), (Signal::INT, 4), (Signal::HUP, 129)] {
+        let asked = coracle.coracle(["run", "--", "perl", "-e", script]);
+        let mut asked = asked.start();
+        asked.until_it_says("waits");
+        assert_eq!(of_runs(coracle).len(), 1);
+        signal_pid(asked.pid(), signal);
+        asked.done().code_is(code);
+        nothing_of_it_is_left(coracle);
+    }
 
     let interrupted = run(coracle, "true").env("CORACLE_FAULT", "interrupt:rekey");
     interrupted.done().fails(130, "CORACLE_INTERRUPTED");
