@@ -416,6 +416,7 @@ mod tests {
         assert!(clock_ahead(Some("1h")).is_err());
     }
 
+    #[cfg(unix)]
     #[test]
     fn sockets_stay_short_however_deep_the_state_folder_is() {
         let deep = PathBuf::from("/home/somebody").join("a".repeat(90));

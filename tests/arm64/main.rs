@@ -87,7 +87,7 @@ fn runs_a_pod(coracle: &Coracle) {
 fn stops_and_goes_on(coracle: &Coracle) {
     let before = coracle.boot_id();
     coracle.run("stop").limit(START).ok();
-    coracle.run("status").done().code_is(7).says("Stopped");
+    coracle.run("status").done().code_is(3).says("Stopped");
     let start = format!("start {START_OPTION}");
     coracle.run(&start).limit(START).ok();
     assert_eq!(coracle.boot_id(), before);

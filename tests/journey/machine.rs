@@ -288,7 +288,7 @@ pub(super) fn logs(coracle: &Coracle) {
     coracle
         .run("logs --component host-agent")
         .ok()
-        .says("process");
+        .says("the machine runs");
     coracle
         .run("logs --component nosuch")
         .done()

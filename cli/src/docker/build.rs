@@ -362,6 +362,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         coracle_vm::store::atomic::write(&folder.path().join("Dockerfile"), b"FROM scratch")
             .unwrap();
+        #[cfg(unix)]
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(folder.path().join("Dockerfile"), Some(1234), Some(1234))
                 .unwrap();

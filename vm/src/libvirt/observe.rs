@@ -4,7 +4,7 @@
 //! libvirt                        here
 //! no such machine, shut off      Off
 //! paused, never ran              Starting: its forwards are made, or a saved state is loaded
-//! running, blocked, shutting     Running
+//! running, blocked, shutting     Running, where QEMU answers
 //! paused                         Paused; after an error of a disk PausedDiskFull
 //! crashed                        Panicked
 //! no answer                      Broken
@@ -50,11 +50,20 @@ pub(super) async fn observe(programs: &Programs, dir: &MachineDir) -> MachineSta
     }
 }
 
-/// What a machine of ours is doing.
+/// What a machine of ours is doing. libvirt hears of a hypervisor's end a moment after it: one that could not
+/// be asked is asked again.
 pub(super) async fn state(machine: &Machine, limit: Duration) -> Result<MachineState, DriverError> {
-    match machine.ask("tell its state", limit, read).await {
-        Err(DriverError::NotRunning) => Ok(MachineState::Off),
-        found => found,
+    let begun = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match machine.ask("tell its state", limit, read).await {
+            Err(DriverError::NotRunning) => return Ok(MachineState::Off),
+            Err(DriverError::Refused { .. }) if begun.elapsed() + pause < limit / 2 => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            found => return found,
+        }
     }
 }
 
@@ -62,6 +71,8 @@ fn read(domain: &Domain) -> Result<MachineState, Error> {
     let (state, reason) = domain.get_state()?;
     Ok(match state {
         sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED | sys::VIR_DOMAIN_SHUTDOWN => {
+            // libvirt says so of a process that hangs as well.
+            status(domain)?;
             MachineState::Running
         }
         sys::VIR_DOMAIN_PAUSED => paused(reason.cast_unsigned(), || never_ran(domain)),
@@ -90,8 +101,12 @@ fn paused(reason: sys::virDomainPausedReason, never_ran: impl FnOnce() -> bool) 
 
 /// Whether the guest waits since its start. QEMU knows.
 fn never_ran(domain: &Domain) -> bool {
-    let answer = domain.qemu_monitor_command("{\"execute\":\"query-status\"}", 0);
-    answer.is_ok_and(|answer| answer.contains(NEVER_RAN))
+    status(domain).is_ok_and(|answer| answer.contains(NEVER_RAN))
+}
+
+/// What QEMU itself says.
+fn status(domain: &Domain) -> Result<String, Error> {
+    domain.qemu_monitor_command("{\"execute\":\"query-status\"}", 0)
 }
 
 /// Waits until no process runs the machine. A daemon that is away for a moment is waited for as well: its

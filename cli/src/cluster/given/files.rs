@@ -265,7 +265,7 @@ mod tests {
             put(folder.path(), path, "x");
             let error = archive(folder.path()).unwrap_err();
             assert_eq!(error.exit_code(), 18, "{path}");
-            let message = error.message();
+            let message = error.message().replace('\\', "/");
             assert!(
                 message.contains(path) && message.contains(told),
                 "{message}"
