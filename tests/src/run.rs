@@ -294,6 +294,10 @@ impl Started {
 
 /// Waits for the end itself, so that the time that is told is not rounded up to a next look.
 fn until_ended(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    // Somebody may have seen it already, and then there is nobody to wait for.
+    if let Some(status) = child.try_wait().expect("it is our child") {
+        return Some(status);
+    }
     let pid = Pid::from_child(child);
     let ended = pidfd_open(pid, PidfdFlags::empty()).expect("a child that nobody has waited for");
     let deadline = Instant::now() + limit;
