@@ -52,10 +52,15 @@ pub(super) fn live(docker: &Docker<'_>) {
     for row in ["Images", "Containers", "Local Volumes", "Build Cache"] {
         assert!(table.contains(row), "{table}");
     }
-    docker.ok("run -d -i --name asks web:1 cat");
-    let attached = docker.command("attach asks").stdin("there and back");
-    assert_eq!(attached.done().ok().stdout, "there and back");
-    // It has ended with its input, and goes with what else has.
+    let script = "read line; echo $line and back";
+    docker
+        .with([
+            "run", "-d", "-i", "--name", "asks", "web:1", "sh", "-c", script,
+        ])
+        .ok();
+    let attached = docker.command("attach asks").stdin("there\n");
+    assert_eq!(attached.done().ok().stdout, "there and back\n");
+    // It has ended, and goes with what else has.
     docker.ok("container prune -f");
     assert_eq!(docker.text("ps -a --format {{.Names}}"), "web");
     // Standard input goes in, and its end is seen.
