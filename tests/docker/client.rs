@@ -33,11 +33,19 @@ impl<'a> Docker<'a> {
 
     /// The same with arguments as they are.
     pub(super) fn with<'b>(&self, arguments: impl IntoIterator<Item = &'b str>) -> Run {
-        let docker = self.cluster.coracle.program("docker").limit(LIMIT);
-        let docker = docker.args(arguments);
+        self.program("docker").args(arguments)
+    }
+
+    /// `sh -c SCRIPT`, in which docker is led there.
+    pub(super) fn shell(&self, script: &str) -> Run {
+        self.program("sh").args(["-c", script])
+    }
+
+    fn program(&self, name: &str) -> Run {
+        let program = self.cluster.coracle.program(name).limit(LIMIT);
         self.variables
             .iter()
-            .fold(docker, |docker, (name, value)| docker.env(name, value))
+            .fold(program, |program, (name, value)| program.env(name, value))
     }
 
     /// The same, run to a good end.

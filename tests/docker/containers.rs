@@ -58,8 +58,9 @@ pub(super) fn live(docker: &Docker<'_>) {
             "run", "-d", "-i", "--name", "asks", "web:1", "sh", "-c", script,
         ])
         .ok();
-    let attached = docker.command("attach asks").stdin("there\n");
-    assert_eq!(attached.done().ok().stdout, "there and back\n");
+    // With the end of its input attach ends, whatever the container still says.
+    let attached = docker.shell("(echo there; sleep 10) | docker attach asks");
+    assert_eq!(attached.ok().stdout, "there and back\n");
     // It has ended, and goes with what else has.
     docker.ok("container prune -f");
     assert_eq!(docker.text("ps -a --format {{.Names}}"), "web");
