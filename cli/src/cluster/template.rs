@@ -21,8 +21,8 @@ use coracle_protocol::client::AgentClient;
 use coracle_vm::spec::{Disk, DiskRole};
 use coracle_vm::template::{FORMAT, MOST_BYTES};
 use coracle_vm::{
-    AnyDriver, Boot, Disks, Driver as _, MachineLock, MachineSpec, Saved, Size, Snapshots,
-    Template, TemplateError, TemplateKey, TemplateRecord, Templates, host,
+    AnyDriver, Boot, Disks, Driver as _, MachineLock, MachineSpec, MachineState, Saved, Size,
+    Snapshots, Template, TemplateError, TemplateKey, TemplateRecord, Templates, host,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -294,9 +294,14 @@ pub async fn settle_size(
     }
     let mut machine = store(settings).get(cluster.dir().name())?;
     resize(&mut machine.spec, wanted);
-    if cluster.state().await?.has_process() {
-        // First: once it is written down nobody asks again.
+    let state = cluster.state().await?;
+    if state.has_process() {
         let driver = cluster.driver()?;
+        if state == MachineState::Paused {
+            // A freeze that was cut off has let go of the disks, until the guest goes on.
+            driver.resume(cluster.dir()).await?;
+        }
+        // First: once it is written down nobody asks again.
         driver.grow(cluster.dir(), &machine.spec).await?;
     }
     store(settings).save(lock, &machine)?;
