@@ -43,9 +43,7 @@ impl<'a> Docker<'a> {
 
     fn program(&self, name: &str) -> Run {
         let program = self.cluster.coracle.program(name).limit(LIMIT);
-        self.variables
-            .iter()
-            .fold(program, |program, (name, value)| program.env(name, value))
+        program.envs(&self.variables)
     }
 
     /// The same, run to a good end.

@@ -67,11 +67,7 @@ pub(super) fn all_is_there_before_anything_runs(cluster: Profile<'_>) {
     assert!(!was_given(cluster));
     // Nothing of it is a template's, and none was made of it.
     let authority = |folder: &Path| fs::read(folder.join("identity/cluster-ca.crt")).unwrap();
-    let templates = fs::read_dir(home.join("templates")).unwrap();
-    let templates: Vec<_> = templates
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("template.json").is_file())
-        .collect();
+    let templates = cluster.coracle.templates();
     assert_eq!(templates.len(), 1, "{templates:?}");
     assert_ne!(authority(&cluster.folder()), authority(&templates[0]));
     let kernel = cluster.inside("sudo dmesg");

@@ -181,9 +181,7 @@ pub(crate) fn nobody_uses_it(shop: &Shop<'_>) {
     let variables = shop.docker_variables();
     let docker = |arguments: &str| {
         let docker = shop.coracle.program("docker");
-        let docker = docker.args(arguments.split_whitespace());
-        let variables = variables.iter();
-        variables.fold(docker, |docker, (name, value)| docker.env(name, value))
+        docker.args(arguments.split_whitespace()).envs(&variables)
     };
     docker("run -d --name quiet coracle.internal/busybox:1.37 sleep 100000").ok();
     shop.stays_awake_with(

@@ -69,6 +69,16 @@ impl Run {
         self
     }
 
+    /// Sets several.
+    #[must_use]
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+        self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        let variables = variables.into_iter();
+        variables.fold(self, |run, (name, value)| run.env(name, value))
+    }
+
     /// Takes a variable away.
     #[must_use]
     pub fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {

@@ -230,6 +230,11 @@ impl Coracle {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The folders of all templates.
+    pub fn templates(&self) -> Vec<PathBuf> {
+        template::folders(&self.home().join("templates"))
+    }
+
     /// Any program in the sandbox's environment.
     pub fn program(&self, program: impl Into<PathBuf>) -> Run {
         let mut run = Run::new(program)
@@ -247,9 +252,7 @@ impl Coracle {
                 run = run.env(name, value);
             }
         }
-        self.variables
-            .iter()
-            .fold(run, |run, (name, value)| run.env(name, value))
+        run.envs(self.variables.iter().map(|(name, value)| (name, value)))
     }
 
     /// `coracle ARGUMENTS`.

@@ -109,7 +109,7 @@ pub(crate) fn shared(home: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
 }
 
 /// The whole templates of a folder: what is being made has a name with a dot in front.
-fn folders(templates: &Path) -> Vec<PathBuf> {
+pub(crate) fn folders(templates: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(templates) else {
         return Vec::new();
     };

@@ -17,19 +17,7 @@ use coracle_tests::{
     until_some, write,
 };
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
-
-/// The folders of all templates.
-fn templates(coracle: &Coracle) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(coracle.home().join("templates")) else {
-        return Vec::new();
-    };
-    let folders = entries.map(|entry| entry.unwrap().path());
-    folders
-        .filter(|path| path.join("template.json").is_file())
-        .collect()
-}
 
 /// How long a cluster stays paused.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -58,7 +46,7 @@ fn is_whole(coracle: &Coracle, name: &str) {
 
 /// Reads templates back, which no start does.
 fn deep_check(coracle: &Coracle) {
-    let folder = templates(coracle).remove(0);
+    let folder = coracle.templates().remove(0);
     // A cluster that has run for a while has noted what they are.
     until("the digests are noted", NOTED, || {
         folder.join("digests.json").is_file()
@@ -88,7 +76,7 @@ fn clusters_begin_as_clones_and_are_their_own() {
         coracle.hypervisor("first");
         coracle.run("start -p first").ok();
         is_whole(&coracle, "first");
-        assert!(templates(&coracle).is_empty(), "{:?}", templates(&coracle));
+        assert!(coracle.templates().is_empty(), "{:?}", coracle.templates());
         coracle.delete("first");
     });
     let half = test.run_long("a start killed as the template is frozen goes on", || {
@@ -127,7 +115,7 @@ fn clusters_begin_as_clones_and_are_their_own() {
             let is_left = half.as_ref().is_some_and(|half| half.exists());
             assert!(!is_left, "half a template is left");
             is_whole(&coracle, "one");
-            let made = templates(&coracle);
+            let made = coracle.templates();
             assert_eq!(made.len(), 1, "{made:?}");
             coracle.run("template list").ok().says("usable");
             let disk = fs::read_dir(coracle.home().join("disks")).unwrap().count();
@@ -255,7 +243,7 @@ fn clusters_begin_as_clones_and_are_their_own() {
     test.run(
         "a damaged template is told, and the cluster boots cold",
         || {
-            let devices = templates(&coracle)[0].join("devices");
+            let devices = coracle.templates()[0].join("devices");
             // Its first bytes say what it is: no hypervisor overlooks that.
             let mut bytes = fs::read(&devices).unwrap();
             bytes[0] ^= 0xff;
@@ -272,7 +260,7 @@ fn clusters_begin_as_clones_and_are_their_own() {
             .ok();
         // By the command that does so, and by force.
         coracle.run("template prune").ok();
-        assert!(templates(&coracle).is_empty(), "{:?}", templates(&coracle));
+        assert!(coracle.templates().is_empty(), "{:?}", coracle.templates());
         is_whole(&coracle, "two");
         fs::remove_dir_all(coracle.home().join("templates")).unwrap();
         is_whole(&coracle, "two");

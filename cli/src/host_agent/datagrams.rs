@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UdpSocket;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// After this without an answer a client is forgotten; its next datagram makes it known again.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -118,13 +118,7 @@ impl Clients {
 struct Client {
     address: SocketAddr,
     guest: Arc<UdpSocket>,
-    answers: JoinHandle<()>,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.answers.abort();
-    }
+    answers: AbortOnDropHandle<()>,
 }
 
 impl Client {
@@ -148,7 +142,7 @@ impl Client {
         Ok(Self {
             address,
             guest,
-            answers,
+            answers: AbortOnDropHandle::new(answers),
         })
     }
 }

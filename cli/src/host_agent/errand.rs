@@ -18,10 +18,7 @@ pub async fn run(settings: &Settings, arguments: &[&str]) -> Result<()> {
     let status = command
         .args(arguments)
         .args(["--quiet", "--profile", settings.profile.as_str()])
-        .env(
-            "KUBECONFIG",
-            settings.kubeconfig.as_deref().unwrap_or_default(),
-        )
+        .env("KUBECONFIG", "")
         .envs(settings.lasting_environment()?)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

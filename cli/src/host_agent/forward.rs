@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinHandle;
 use tokio_util::io::InspectReader;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long who connects may wait for a machine that is off.
 const ABSENCE: Duration = Duration::from_secs(120);
@@ -42,14 +42,8 @@ pub type Way = watch::Receiver<Option<SocketAddr>>;
 /// A public port that is open.
 #[derive(Debug)]
 pub struct Forward {
-    task: JoinHandle<()>,
-}
-
-impl Drop for Forward {
-    /// The port is free a moment later; connections go on.
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// Dropped, the port is free a moment later; connections go on.
+    task: AbortOnDropHandle<()>,
 }
 
 impl Forward {
@@ -68,14 +62,16 @@ impl Forward {
                 tokio::spawn(datagrams::lead(UdpSocket::from_std(socket)?, way, activity))
             }
         };
-        Ok(Self { task })
+        Ok(Self {
+            task: AbortOnDropHandle::new(task),
+        })
     }
 
     /// Closes the port, which is free when this returns. Connections go on.
-    pub async fn close(mut self) {
+    pub async fn close(self) {
         self.task.abort();
         // It was aborted, and so ends with an error.
-        let _ = (&mut self.task).await;
+        let _ = self.task.await;
     }
 }
 

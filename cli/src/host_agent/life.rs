@@ -32,6 +32,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long there may be no machine: a start that boots it anew comes sooner.
 const ABSENCE: Duration = Duration::from_secs(60);
@@ -76,21 +77,12 @@ struct HostAgent {
     /// When to try again to lead the ports into the machine.
     lead_again: Option<Instant>,
     /// Tells a machine that was saved what time it is; its ports are led into it after that.
-    stepping: Option<AbortOnDrop<()>>,
+    stepping: Option<AbortOnDropHandle<()>>,
     /// Follow the Services and containers of a machine that there is, and what they order.
-    following: Vec<AbortOnDrop<Infallible>>,
+    following: Vec<AbortOnDropHandle<Infallible>>,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
     /// Commands that changed which folders the machine has.
     mounting: mpsc::Sender<folders::Order>,
-}
-
-/// A task that ends with this value.
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// What the hidden command does: begins, reports, and serves until it is not needed any more.
@@ -302,7 +294,7 @@ impl HostAgent {
         if was_asleep {
             // Who woke it is not served by an old clock.
             let stepping = tokio::spawn(clock::step(self.settings.clone()));
-            self.stepping = Some(AbortOnDrop(stepping));
+            self.stepping = Some(AbortOnDropHandle::new(stepping));
         } else {
             self.lead().await;
         }
@@ -383,8 +375,8 @@ impl HostAgent {
         let services = services::follow(self.settings.clone(), courtesy, api, orders.clone());
         let containers = containers::follow(self.settings.clone(), courtesy, orders);
         self.following = vec![
-            AbortOnDrop(tokio::spawn(services)),
-            AbortOnDrop(tokio::spawn(containers)),
+            AbortOnDropHandle::new(tokio::spawn(services)),
+            AbortOnDropHandle::new(tokio::spawn(containers)),
         ];
     }
 
@@ -450,10 +442,10 @@ async fn off(settings: &Settings) -> Result<()> {
 }
 
 /// Waits for a task's end. May be cancelled.
-async fn finished(task: &mut Option<AbortOnDrop<()>>) {
+async fn finished(task: &mut Option<AbortOnDropHandle<()>>) {
     match task {
         // However it ended: it has said so.
-        Some(task) => drop((&mut task.0).await),
+        Some(task) => drop(task.await),
         None => std::future::pending().await,
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// A client that neither says nor hears anything for so long is forgotten; its next datagram makes it known
 /// again.
@@ -53,7 +53,9 @@ pub async fn serve(socket: UdpSocket, agent: AgentClient, port: Port) {
             Client {
                 queue,
                 said: Instant::now(),
-                task: tokio::spawn(exchange(datagrams, agent, port, socket, from)),
+                task: AbortOnDropHandle::new(tokio::spawn(exchange(
+                    datagrams, agent, port, socket, from,
+                ))),
             }
         });
         client.said = Instant::now();
@@ -65,13 +67,7 @@ pub async fn serve(socket: UdpSocket, agent: AgentClient, port: Port) {
 struct Client {
     queue: mpsc::Sender<Vec<u8>>,
     said: Instant,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    task: AbortOnDropHandle<()>,
 }
 
 /// Between one client and the Service, until both are silent.

@@ -27,7 +27,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// The pause after the system refused another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -72,7 +72,7 @@ pub async fn open(cluster: &Cluster, mut tell: impl FnMut(&Change)) -> Result<In
         open: BTreeMap::new(),
     };
     let (listener, address) = names::listen(number)?;
-    let _proxy = Listening(tokio::spawn(names::serve(listener, agent, names.clone())));
+    let _proxy = AbortOnDropHandle::new(tokio::spawn(names::serve(listener, agent, names.clone())));
     tell(&Change::Names(address));
     let mut known = Known::default();
     loop {
@@ -89,15 +89,7 @@ struct Tunnel {
     /// N of its addresses 127.89.N.M, beside those of the load balancers; none where the host has but one.
     number: Option<u8>,
     addresses: BTreeMap<Key, IpAddr>,
-    open: BTreeMap<Port, Listening>,
-}
-
-struct Listening(JoinHandle<()>);
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    open: BTreeMap<Port, AbortOnDropHandle<()>>,
 }
 
 impl Tunnel {
@@ -128,7 +120,7 @@ impl Tunnel {
     fn listen(
         &mut self,
         port: &Port,
-    ) -> std::result::Result<(Listening, SocketAddr), AddressError> {
+    ) -> std::result::Result<(AbortOnDropHandle<()>, SocketAddr), AddressError> {
         let own = SocketAddr::new(self.address(&port.service), port.number);
         let (agent, port) = (self.agent.clone(), port.clone());
         let opened = match port.protocol {
@@ -141,7 +133,7 @@ impl Tunnel {
             }),
         };
         let (task, address) = opened.map_err(|error| AddressError::of(own, error))?;
-        Ok((Listening(task), address))
+        Ok((AbortOnDropHandle::new(task), address))
     }
 
     /// The Service's own address; one for all where there are no more.

@@ -97,26 +97,23 @@ impl Engine {
             .filter(|(name, value)| present.get(*name) != Some(value))
             .map(|(name, _)| name)
             .collect();
-        if changed.is_empty() {
-            // What people wrote there may be new to the kubelet.
-            tell_containerd(Path::new(REGISTRIES), &wanted)?;
-            return Ok(false);
+        let is_changed = !changed.is_empty();
+        if is_changed {
+            check(children, path, &text(&wanted)?).await?;
+            let is_read_again = |name: &&String| READ_AGAIN.contains(&name.as_str());
+            let restarts = !changed.iter().all(is_read_again);
+            write(path, &wanted)?;
+            if let Err(error) = self.take_up(restarts).await {
+                // It ran with those.
+                write(path, &present)?;
+                // Why the first did not go well matters more.
+                let _ = self.take_up(restarts).await;
+                return Err(error);
+            }
         }
-        let text = serde_json::to_string_pretty(&wanted).map_err(io::Error::other)? + "\n";
-        check(children, path, &text).await?;
-        let is_read_again = |name: &&String| READ_AGAIN.contains(&name.as_str());
-        let restarts = !changed.iter().all(is_read_again);
-        place::file(path, text.as_bytes(), Access::PUBLIC)?;
-        if let Err(error) = self.take_up(restarts).await {
-            // It ran with those.
-            let text = serde_json::to_string_pretty(&present).map_err(io::Error::other)? + "\n";
-            place::file(path, text.as_bytes(), Access::PUBLIC)?;
-            // Why the first did not go well matters more.
-            let _ = self.take_up(restarts).await;
-            return Err(error);
-        }
+        // What people wrote there may be new to the kubelet.
         tell_containerd(Path::new(REGISTRIES), &wanted)?;
-        Ok(true)
+        Ok(is_changed)
     }
 
     /// Has a dockerd that runs read the file.
@@ -186,6 +183,15 @@ fn read(path: &Path) -> Result<Map<String, Value>, SettingsError> {
     serde_json::from_str(&text).map_err(|error| {
         SettingsError::Invalid(format!("{FILE} in the machine is no JSON object: {error}"))
     })
+}
+
+/// Settings as they stand in their file.
+fn text(settings: &Map<String, Value>) -> io::Result<String> {
+    Ok(serde_json::to_string_pretty(settings)? + "\n")
+}
+
+fn write(path: &Path, settings: &Map<String, Value>) -> io::Result<()> {
+    place::file(path, text(settings)?.as_bytes(), Access::PUBLIC)
 }
 
 /// Has dockerd check settings, in a file beside the one that it will read.

@@ -70,8 +70,7 @@ pub(crate) fn measure(coracle: &Coracle, record: &mut Record, extent: Extent) {
 impl Loop<'_> {
     fn with(&self, program: &str) -> Run {
         let run = self.cluster.coracle.program(program).limit(LIMIT);
-        let variables = self.variables.iter();
-        variables.fold(run, |run, (name, value)| run.env(name, value))
+        run.envs(&self.variables)
     }
 
     /// Builds the app with a page that says the image's name.

@@ -39,8 +39,5 @@ fn alone(coracle: &Coracle, name: &str) -> f64 {
 /// `docker version`, of a cluster's engine.
 fn version(coracle: &Coracle, name: &str) -> Run {
     let variables = Profile { coracle, name }.docker_variables();
-    let docker = coracle.program("docker").args(["version"]);
-    variables
-        .iter()
-        .fold(docker, |docker, (name, value)| docker.env(name, value))
+    coracle.program("docker").args(["version"]).envs(variables)
 }
