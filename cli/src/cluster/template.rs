@@ -136,27 +136,22 @@ pub fn choose(
 
 /// What has changed since a template was made that this start would else have begun with.
 fn overtaken(templates: &Templates, facts: &BTreeMap<String, String>) -> Result<Option<String>> {
-    let differing = |template: &Template| {
-        let names: BTreeSet<&String> = facts.keys().chain(template.record.facts.keys()).collect();
-        let others = &template.record.facts;
-        let differs = |name: &&&String| facts.get(**name) != others.get(**name);
-        names
-            .iter()
-            .filter(differs)
-            .map(|name| name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
     let listed = templates.list(OffsetDateTime::now_utc())?;
     let usable = listed
         .iter()
         .filter_map(|(_, found)| found.as_ref().ok()?.as_ref());
-    let mut of_this_start = usable.map(differing).filter(|names| {
-        !names.is_empty() && names.split(", ").all(|name| NOT_SETTINGS.contains(&name))
+    let mut changed = usable.map(|template| {
+        let others = &template.record.facts;
+        let names = facts.keys().chain(others.keys()).map(String::as_str);
+        let differing = names.filter(|name| facts.get(*name) != others.get(*name));
+        differing.collect::<BTreeSet<_>>()
     });
-    Ok(of_this_start
-        .next()
-        .map(|names| format!("booting cold: the template was made with another {names}")))
+    let of_this_start = changed
+        .find(|names| !names.is_empty() && names.iter().all(|name| NOT_SETTINGS.contains(name)));
+    Ok(of_this_start.map(|names| {
+        let names = Vec::from_iter(names).join(", ");
+        format!("booting cold: the template was made with another {names}")
+    }))
 }
 
 /// Has a machine begin with a template; gives the add-ons that it has then.
