@@ -76,7 +76,7 @@ fn machines_have_what_the_host_gives() {
     test.run("a clone has a proxy from its start", || {
         proxy::is_used_by_a_clone(cluster("two"));
     });
-    test.run(
+    test.run_long(
         "a certificate is trusted from the next start on, and not any more",
         || {
             trust::comes_and_goes(one);

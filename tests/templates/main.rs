@@ -254,7 +254,7 @@ fn clusters_begin_as_clones_and_are_their_own() {
             coracle.delete("damaged");
         },
     );
-    test.must("the templates' loss under clones loses nothing", || {
+    test.run_long("the templates' loss under clones loses nothing", || {
         coracle
             .run("kubectl -p two -- create configmap kept --from-literal=a=b")
             .ok();

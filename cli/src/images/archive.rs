@@ -7,8 +7,9 @@
 //!
 //! Parts of an OCI layout, and of what today's docker saves, are named by their digests (OCI image layout
 //! specification, `blobs/sha256/HEX`), and can be left out where the machine has them. All other archives
-//! are sent as they are.
+//! are sent whole, decompressed.
 
+use super::compression::{decompressed, is_compressed};
 use crate::written;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -27,7 +28,7 @@ const INDEX: &str = "index.json";
 pub struct Archive {
     path: PathBuf,
     is_folder: bool,
-    /// Sizes of the parts, by digest; none where it is sent as it is.
+    /// Sizes of the parts, by digest; none where it is sent whole.
     parts: BTreeMap<String, u64>,
 }
 
@@ -44,12 +45,15 @@ impl Archive {
     /// Looks into a tar file, or the folder of an OCI layout.
     ///
     /// # Errors
-    /// It is not there, or a folder that is none.
+    /// It is not there, a folder that is none, or compressed in a way that is not read.
     pub fn open(path: &Path) -> io::Result<Self> {
         let is_folder = fs::metadata(path)?.is_dir();
         let parts = match is_folder {
             true => parts_of_folder(path)?,
-            false => parts_of_file(&mut File::open(path)?),
+            false => {
+                drop(decompressed(File::open(path)?)?);
+                parts_of_file(&mut File::open(path)?)
+            }
         };
         Ok(Self {
             path: path.to_owned(),
@@ -82,7 +86,7 @@ impl Archive {
 
     fn write(&self, sink: &mut impl io::Write, known: &BTreeSet<String>) -> io::Result<()> {
         if !self.is_folder && known.is_empty() {
-            return io::copy(&mut File::open(&self.path)?, sink).map(drop);
+            return io::copy(&mut decompressed(File::open(&self.path)?)?, sink).map(drop);
         }
         let mut to = tar::Builder::new(sink);
         let is_known = |path: &str| digest_of(path).is_some_and(|digest| known.contains(&digest));
@@ -145,8 +149,7 @@ fn parts_of_file(file: &mut File) -> BTreeMap<String, u64> {
     let mut look = || -> io::Result<()> {
         let mut magic = [0; 4];
         file.read_exact(&mut magic)?;
-        let is_compressed = magic.starts_with(&[0x1f, 0x8b]) || magic == [0x28, 0xb5, 0x2f, 0xfd];
-        if is_compressed {
+        if is_compressed(&magic) {
             return Ok(());
         }
         file.seek(SeekFrom::Start(0))?;
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_layout_is_sent_as_it_is() {
+    fn what_is_no_layout_is_sent_whole() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("saved.tar");
         for content in [

@@ -1,21 +1,23 @@
 //! Images on their way in and out of a machine, and those that are kept for new ones.
 //!
 //! ```text
-//! archive --without what the machine has--> machine --save--> file
+//! archive --decompressed, without what the machine has--> machine --save--> file
 //! cache (files) --load, into each new cluster--> machine
 //! ```
 
 mod archive;
 pub mod cache;
+mod compression;
 
 pub use archive::{Archive, Sent};
 
 use crate::error::{Context as _, Error, ErrorId, Result};
 use crate::progress::Meter;
+use crate::written;
 use coracle_protocol::DISK_FULL;
 use coracle_protocol::client::{AgentClient, AgentError};
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::path::Path;
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::InspectReader;
@@ -83,10 +85,14 @@ pub async fn load(
 /// Loads an archive that comes as a stream; the names of its images.
 pub async fn load_stream(
     agent: &AgentClient,
-    archive: impl tokio::io::AsyncRead + Send + Unpin + 'static,
+    archive: impl Read + Send + 'static,
     name: &str,
     meter: Meter,
 ) -> Result<Vec<String>> {
+    let opened = tokio::task::spawn_blocking(|| compression::decompressed(archive)).await;
+    let opened = opened.map_err(std::io::Error::other).flatten();
+    let mut archive = opened.context(ErrorId::Usage, || "cannot read the archive".into())?;
+    let archive = written::stream(move |sink| std::io::copy(&mut archive, sink).map(drop));
     let archive = InspectReader::new(archive, move |bytes: &[u8]| meter.pass(bytes.len()));
     let reply = agent.import_images(name, archive).await;
     Ok(named(reply.map_err(refused)?.names))

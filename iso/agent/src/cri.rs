@@ -20,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// How containerd is told its namespace; CRI has this one anyway.
 const NAMESPACE: &str = "containerd-namespace";
 const RUNNING: i32 = 1;
+const EXITED: i32 = 2;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -121,12 +122,28 @@ pub struct Container {
     /// Its image, as its pod names it.
     #[prost(message, optional, tag = "4")]
     pub image: Option<ImageSpec>,
+    #[prost(int32, tag = "6")]
+    state: i32,
     /// With the names of its pod.
     #[prost(map = "string, string", tag = "8")]
-    pub labels: HashMap<String, String>,
+    labels: HashMap<String, String>,
     /// Digest of its image's configuration.
     #[prost(string, tag = "10")]
     pub image_id: String,
+}
+
+impl Container {
+    /// Whether it ran, and has ended.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.state == EXITED
+    }
+
+    /// A label's value; nothing where it has none of this name.
+    #[must_use]
+    pub fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
 }
 
 /// Of containerd's own API, `containerd/api/services/images/v1/images.proto`.

@@ -18,7 +18,7 @@ pub(super) async fn load(app: &App, path: &Path, name: &str) -> Result<()> {
     app.progress.step("load", "Loading the images", 1, 1);
     let meter = app.progress.meter();
     let names = match archive {
-        None => images::load_stream(&agent, tokio::io::stdin(), name, meter).await?,
+        None => images::load_stream(&agent, std::io::stdin(), name, meter).await?,
         Some(archive) => {
             let loaded = images::load(&agent, archive, name, &meter).await?;
             if loaded.known > 0 {

@@ -9,17 +9,23 @@
 //! would ever be without a name. Before an image is removed they go, and dockerd does what it would do
 //! without them. What pods use stays, whoever asks dockerd to remove it: it knows its own containers alone.
 //!
+//! A pod that was deleted uses nothing, though its containers are there until the kubelet collects them, a
+//! minute later at worst. It has forgotten a pod when the pod's folder is gone, a few seconds after the API has.
+//!
 //! An image's id in the Docker API is TARGET, the digest of what its names stand for; the kubelet's id is that
 //! of its configuration.
 
 use super::Engine;
 use super::asked::{Asked, decoded};
-use crate::cri::{Cri, CriError};
+use crate::cri::{Container, Cri, CriError};
 use coracle_protocol::image_name::ImageName;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What comes of it.
 #[derive(Debug)]
@@ -34,8 +40,17 @@ pub(super) enum Verdict {
     Refused(String),
 }
 
+/// Who uses an image.
+#[derive(Debug, Clone)]
+struct User {
+    /// As people are told.
+    said: String,
+    /// It has ended; if it was deleted too, it uses nothing in a moment.
+    ended: bool,
+}
+
 /// Who uses what.
-type Users = BTreeMap<String, String>;
+type Users = BTreeMap<String, User>;
 
 /// What is used.
 #[derive(Debug, Default)]
@@ -46,6 +61,11 @@ struct Used {
     names: Users,
 }
 
+/// A folder for each pod that the kubelet knows, by its uid.
+const PODS: &str = "/var/lib/kubelet/pods";
+/// The kubelet looks every two seconds which pods it may forget.
+const LEAVES: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(250);
 /// What begins dockerd's name of an image that has no other.
 const NAMELESS: &str = "moby-dangling@";
 
@@ -82,17 +102,25 @@ impl Engine {
         }
         let id = image["Id"].as_str().unwrap_or_default();
         let cri = Cri::connect().await?;
-        let used = used(&cri).await?;
-        let by_name = used.names.get(&whole(&decoded(name)));
-        if let Some(user) = by_name.or_else(|| used.images.get(id)) {
+        let patient_until = Instant::now() + LEAVES;
+        loop {
+            let used = used(&cri).await?;
+            let by_name = used.names.get(&whole(&decoded(name)));
+            let Some(user) = by_name.or_else(|| used.images.get(id)) else {
+                break;
+            };
             // One of several names may go, where no pod has it: the image stays.
             if by_name.is_none() && is_spare(&image, name) {
                 return Ok(Verdict::Pass);
             }
-            let name = decoded(name);
-            return Ok(Verdict::Refused(format!(
-                "conflict: unable to remove {name}: {user} uses it"
-            )));
+            if !user.ended || Instant::now() > patient_until {
+                return Ok(Verdict::Refused(format!(
+                    "conflict: unable to remove {}: {} uses it",
+                    decoded(name),
+                    user.said
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
         }
         forget(&cri, &image).await?;
         Ok(Verdict::Pass)
@@ -151,8 +179,8 @@ async fn used(cri: &Cri) -> Result<Used, CriError> {
     let images = cri.images().await?;
     let mut by_name = Users::new();
     let mut used = Used::default();
-    let mut uses = |names: &mut dyn Iterator<Item = &String>, user: &str| {
-        by_name.extend(names.map(|name| (name.clone(), user.to_owned())));
+    let mut uses = |names: &mut dyn Iterator<Item = &String>, user: &User| {
+        by_name.extend(names.map(|name| (name.clone(), user.clone())));
     };
     let all_names = |image: &crate::cri::Image| {
         let more = image.repo_tags.iter().chain(&image.repo_digests);
@@ -162,15 +190,25 @@ async fn used(cri: &Cri) -> Result<Used, CriError> {
             .collect::<Vec<_>>()
     };
     for image in images.iter().filter(|image| image.pinned) {
-        uses(&mut all_names(image).iter(), "the machine");
+        let machine = User {
+            said: "the machine".into(),
+            ended: false,
+        };
+        uses(&mut all_names(image).iter(), &machine);
     }
-    for container in cri.containers().await? {
-        let label = |name: &str| container.labels.get(name).map_or("", String::as_str);
-        let user = format!(
-            "the pod {} in the namespace {}",
-            label("io.kubernetes.pod.name"),
-            label("io.kubernetes.pod.namespace")
-        );
+    let mut containers = cri.containers().await?;
+    containers.retain(|container| !is_left_over(container, Path::new(PODS)));
+    // Of several users of an image the last is named: one that has not ended.
+    containers.sort_by_key(|container| !container.has_ended());
+    for container in containers {
+        let user = User {
+            said: format!(
+                "the pod {} in the namespace {}",
+                container.label("io.kubernetes.pod.name"),
+                container.label("io.kubernetes.pod.namespace")
+            ),
+            ended: container.has_ended(),
+        };
         // Any of its names leads to it: dockerd may have taken the kubelet's own.
         for image in images.iter().filter(|image| image.id == container.image_id) {
             uses(&mut all_names(image).iter(), &user);
@@ -192,6 +230,12 @@ async fn used(cri: &Cri) -> Result<Used, CriError> {
         }
     }
     Ok(used)
+}
+
+/// Whether this is what a pod has left that the kubelet, which has its pods' folders in `pods`, has forgotten.
+fn is_left_over(container: &Container, pods: &Path) -> bool {
+    let pod = container.label("io.kubernetes.pod.uid");
+    container.has_ended() && !pod.is_empty() && !pods.join(pod).exists()
 }
 
 /// An image's name as containerd has it.
