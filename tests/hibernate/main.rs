@@ -40,6 +40,12 @@ fn workloads_live_through_stops() {
         cluster.cloned();
         workloads::apply(cluster);
     });
+    test.run_long(
+        "a running machine's clock follows a host that slept",
+        || {
+            host::sleeps_under_a_machine(cluster);
+        },
+    );
     test.must("a kill after a start loses nothing that was synced", || {
         workloads::outlive_a_kill(cluster);
     });

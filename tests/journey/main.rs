@@ -10,6 +10,7 @@
     reason = "test code: a panic is a failed test"
 )]
 
+mod conversions;
 mod host;
 mod life;
 mod logs;
@@ -72,6 +73,9 @@ fn journey(name: &'static str, mut coracle: Coracle) {
     });
     journey.run("a manifest of an API version that is gone", || {
         workloads::old_manifest(&coracle)
+    });
+    journey.run("whatever convert makes, the API takes", || {
+        conversions::are_taken(&coracle);
     });
     journey.run("logs of a pod", || workloads::logs(&coracle));
     journey.run("exec with a terminal", || workloads::exec(&coracle));
