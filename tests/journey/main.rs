@@ -49,6 +49,9 @@ fn journey(name: &'static str, mut coracle: Coracle) {
         || host::other_kubectls(&coracle),
     );
 
+    journey.run("whatever convert makes, the API takes", || {
+        conversions::are_taken(&coracle);
+    });
     journey.must("workloads are applied", || workloads::apply(&coracle));
     journey.run("commands in the machine over ssh", || {
         machine::ssh(&coracle)
@@ -73,9 +76,6 @@ fn journey(name: &'static str, mut coracle: Coracle) {
     });
     journey.run("a manifest of an API version that is gone", || {
         workloads::old_manifest(&coracle)
-    });
-    journey.run("whatever convert makes, the API takes", || {
-        conversions::are_taken(&coracle);
     });
     journey.run("logs of a pod", || workloads::logs(&coracle));
     journey.run("exec with a terminal", || workloads::exec(&coracle));
