@@ -53,8 +53,8 @@ pub fn decompressed(mut archive: impl Read + Send + 'static) -> io::Result<Box<d
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(whole)?),
         Compression::Other(program) => {
             let text = format!(
-                "it is compressed by {program}, which is not read here: \
-                 `{program} -dc FILE | coracle image load -`"
+                "it is compressed by {program}, which is not read here: decompress it first, \
+                 with `{program} -d`"
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }

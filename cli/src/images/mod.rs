@@ -62,7 +62,11 @@ pub async fn load(
     };
     let sent = archive.without(&known);
     let metered = |known: BTreeSet<String>| {
-        let meter = meter.of(archive.without(&known).bytes);
+        // Of what is sent whole the size is not known beforehand.
+        let meter = match archive.without(&known).bytes {
+            0 => meter.clone(),
+            bytes => meter.of(bytes),
+        };
         let pass = move |bytes: &[u8]| meter.pass(bytes.len());
         InspectReader::new(archive.clone().send(known), pass)
     };
@@ -112,6 +116,9 @@ fn refused(error: AgentError) -> Error {
         AgentError::Invalid(reason) => Error::new(ErrorId::Runtime, "the archive cannot be loaded")
             .because(reason)
             .help("it has to be an OCI layout or what `docker save` writes, as a tar file or a folder"),
+        AgentError::Local(source) => Error::new(ErrorId::Usage, "the archive cannot be read to its end")
+            .because_of(&source)
+            .help("see whether it is whole, as with `gzip -t` or `zstd -t`"),
         other => other.into(),
     }
 }

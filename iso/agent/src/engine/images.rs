@@ -9,8 +9,10 @@
 //! would ever be without a name. Before an image is removed they go, and dockerd does what it would do
 //! without them. What pods use stays, whoever asks dockerd to remove it: it knows its own containers alone.
 //!
-//! A pod that was deleted uses nothing, though its containers are there until the kubelet collects them, a
-//! minute later at worst. It has forgotten a pod when the pod's folder is gone, a few seconds after the API has.
+//! Containers of a deleted pod are there until the kubelet collects them, a minute later at worst. Whoever names an
+//! image is not to wait for that: a pod uses nothing when the kubelet has forgotten it, which is when the pod's folder
+//! is gone, a few seconds after the API has. A prune goes by the containers: a pod that takes another's place may
+//! not have any yet.
 //!
 //! An image's id in the Docker API is TARGET, the digest of what its names stand for; the kubelet's id is that
 //! of its configuration.
@@ -104,7 +106,7 @@ impl Engine {
         let cri = Cri::connect().await?;
         let patient_until = Instant::now() + LEAVES;
         loop {
-            let used = used(&cri).await?;
+            let used = used(&cri, Path::new(PODS)).await?;
             let by_name = used.names.get(&whole(&decoded(name)));
             let Some(user) = by_name.or_else(|| used.images.get(id)) else {
                 break;
@@ -135,7 +137,7 @@ impl Engine {
             return Ok(Verdict::Refused(said.to_owned()));
         }
         let cri = Cri::connect().await?;
-        let users = used(&cri).await?.images;
+        let users = used_by(&cri, cri.containers().await?).await?.images;
         let (_, containers) = self.ask(Method::GET, "/containers/json?all=1").await?;
         let of_containers: Vec<&str> = each(&containers)
             .filter_map(|container| container["ImageID"].as_str())
@@ -174,8 +176,15 @@ impl Engine {
     }
 }
 
-/// What pods have containers of, or would have when one begins anew, and what no machine is to be without.
-async fn used(cri: &Cri) -> Result<Used, CriError> {
+/// As [`used_by`], by the containers of pods that the kubelet, which has their folders in `pods`, did not forget.
+async fn used(cri: &Cri, pods: &Path) -> Result<Used, CriError> {
+    let mut containers = cri.containers().await?;
+    containers.retain(|container| !is_left_over(container, pods));
+    used_by(cri, containers).await
+}
+
+/// What pods have these containers of, or would have when one begins anew, and what no machine is to be without.
+async fn used_by(cri: &Cri, mut containers: Vec<Container>) -> Result<Used, CriError> {
     let images = cri.images().await?;
     let mut by_name = Users::new();
     let mut used = Used::default();
@@ -189,15 +198,6 @@ async fn used(cri: &Cri) -> Result<Used, CriError> {
             .cloned()
             .collect::<Vec<_>>()
     };
-    for image in images.iter().filter(|image| image.pinned) {
-        let machine = User {
-            said: "the machine".into(),
-            ended: false,
-        };
-        uses(&mut all_names(image).iter(), &machine);
-    }
-    let mut containers = cri.containers().await?;
-    containers.retain(|container| !is_left_over(container, Path::new(PODS)));
     // Of several users of an image the last is named: one that has not ended.
     containers.sort_by_key(|container| !container.has_ended());
     for container in containers {
@@ -218,6 +218,13 @@ async fn used(cri: &Cri) -> Result<Used, CriError> {
             uses(&mut [&name].into_iter(), &user);
             used.names.insert(name, user);
         }
+    }
+    for image in images.iter().filter(|image| image.pinned) {
+        let machine = User {
+            said: "the machine".into(),
+            ended: false,
+        };
+        uses(&mut all_names(image).iter(), &machine);
     }
     for (name, user) in by_name {
         // dockerd's own name of one that has no other says what it stands for.

@@ -149,7 +149,7 @@ impl AgentClient {
         Ok(within(LIST, call).await?.into_inner().images)
     }
 
-    /// Loads an OCI layout or docker archive (tar, also gzip or zstd); `name` is for an
+    /// Loads an OCI layout or docker archive (tar, not compressed); `name` is for an
     /// archive that names none.
     pub async fn import_images(
         &self,
