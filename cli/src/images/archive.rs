@@ -13,7 +13,7 @@ use super::compression::{decompressed, is_compressed};
 use crate::written;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use tokio::io::AsyncRead;
 
@@ -51,8 +51,11 @@ impl Archive {
         let parts = match is_folder {
             true => parts_of_folder(path)?,
             false => {
-                drop(decompressed(File::open(path)?)?);
-                parts_of_file(&mut File::open(path)?)
+                let mut file = File::open(path)?;
+                match is_compressed(&mut file)? {
+                    true => BTreeMap::new(),
+                    false => parts_of_file(&mut file),
+                }
             }
         };
         Ok(Self {
@@ -142,16 +145,11 @@ fn parts_of_folder(folder: &Path) -> io::Result<BTreeMap<String, u64>> {
     Ok(parts)
 }
 
-/// None for what is no OCI layout in an uncompressed tar file: the machine says what is wrong with it.
+/// None for what is no OCI layout in a tar file: the machine says what is wrong with it.
 fn parts_of_file(file: &mut File) -> BTreeMap<String, u64> {
     let mut parts = BTreeMap::new();
     let mut is_layout = false;
     let mut look = || -> io::Result<()> {
-        let mut magic = [0; 4];
-        file.read_exact(&mut magic)?;
-        if is_compressed(&magic) {
-            return Ok(());
-        }
         file.seek(SeekFrom::Start(0))?;
         for entry in tar::Archive::new(&mut *file).entries_with_seek()? {
             let entry = entry?;

@@ -17,25 +17,33 @@ enum Compression {
     None,
     Gzip,
     Zstd,
-    /// It is not read here; the program that does.
-    Other(&'static str),
 }
 
 impl Compression {
-    const fn of(start: &[u8]) -> Self {
-        match start {
-            [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Other("xz"),
-            [b'B', b'Z', b'h', ..] => Self::Other("bzip2"),
-            _ => Self::None,
-        }
+    /// By how it begins.
+    fn of(start: &[u8]) -> io::Result<Self> {
+        let program = match start {
+            [0x1f, 0x8b, ..] => return Ok(Self::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => return Ok(Self::Zstd),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "xz",
+            [b'B', b'Z', b'h', ..] => "bzip2",
+            _ => return Ok(Self::None),
+        };
+        let text = format!(
+            "it is compressed by {program}, which is not read here: decompress it first, \
+             with `{program} -d`"
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
     }
 }
 
-/// Whether what begins so is compressed.
-pub const fn is_compressed(start: &[u8]) -> bool {
-    !matches!(Compression::of(start), Compression::None)
+/// Whether an archive is compressed, of which the first bytes are read.
+///
+/// # Errors
+/// As [`decompressed`].
+pub fn is_compressed(archive: &mut impl Read) -> io::Result<bool> {
+    let compression = Compression::of(&start(archive)?)?;
+    Ok(compression != Compression::None)
 }
 
 /// An archive without its compression, if it has one.
@@ -43,22 +51,20 @@ pub const fn is_compressed(start: &[u8]) -> bool {
 /// # Errors
 /// It cannot be read, or is compressed in a way that only another program reads.
 pub fn decompressed(mut archive: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
-    let mut start = Vec::new();
-    archive.by_ref().take(MAGIC).read_to_end(&mut start)?;
-    let compression = Compression::of(&start);
+    let start = start(&mut archive)?;
+    let compression = Compression::of(&start)?;
     let whole = BufReader::with_capacity(CHUNK, Cursor::new(start).chain(archive));
     Ok(match compression {
         Compression::None => Box::new(whole),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(whole)?),
-        Compression::Other(program) => {
-            let text = format!(
-                "it is compressed by {program}, which is not read here: decompress it first, \
-                 with `{program} -d`"
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
     })
+}
+
+fn start(archive: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    archive.take(MAGIC).read_to_end(&mut start)?;
+    Ok(start)
 }
 
 #[cfg(test)]
@@ -90,6 +96,8 @@ mod tests {
             in_members,
             zstd::encode_all(TEXT, 1).unwrap(),
         ] {
+            let is_compressed = is_compressed(&mut archive.as_slice()).unwrap();
+            assert_eq!(is_compressed, archive != TEXT);
             assert_eq!(read(archive).unwrap(), TEXT);
         }
         assert_eq!(read(Vec::new()).unwrap(), b"");
@@ -109,8 +117,7 @@ mod tests {
         for (archive, program) in [(&b"\xfd7zXZ\0\0\x04"[..], "xz"), (b"BZh91AY", "bzip2")] {
             let error = read(archive.to_vec()).unwrap_err();
             assert!(error.to_string().contains(program), "{error}");
-            assert!(is_compressed(archive));
+            is_compressed(&mut &archive[..]).unwrap_err();
         }
-        assert!(!is_compressed(TEXT));
     }
 }

@@ -39,9 +39,18 @@ pub struct Loaded {
 /// Opens an archive or the folder of a layout.
 pub async fn open(path: &Path) -> Result<Archive> {
     let owned = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || Archive::open(&owned)).await;
+    let what = path.display().to_string();
+    opened(&what, move || Archive::open(&owned)).await
+}
+
+/// What is opened where nothing else waits for it; `what` is for people.
+async fn opened<T: Send + 'static>(
+    what: &str,
+    open: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let opened = tokio::task::spawn_blocking(open).await;
     let opened = opened.map_err(std::io::Error::other).flatten();
-    opened.context(ErrorId::Usage, || format!("cannot read {}", path.display()))
+    opened.context(ErrorId::Usage, || format!("cannot read {what}"))
 }
 
 /// Loads an archive into a machine, without what that has. `name` is for one that has none.
@@ -93,9 +102,7 @@ pub async fn load_stream(
     name: &str,
     meter: Meter,
 ) -> Result<Vec<String>> {
-    let opened = tokio::task::spawn_blocking(|| compression::decompressed(archive)).await;
-    let opened = opened.map_err(std::io::Error::other).flatten();
-    let mut archive = opened.context(ErrorId::Usage, || "cannot read the archive".into())?;
+    let mut archive = opened("the archive", || compression::decompressed(archive)).await?;
     let archive = written::stream(move |sink| std::io::copy(&mut archive, sink).map(drop));
     let archive = InspectReader::new(archive, move |bytes: &[u8]| meter.pass(bytes.len()));
     let reply = agent.import_images(name, archive).await;

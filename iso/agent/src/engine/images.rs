@@ -219,11 +219,11 @@ async fn used_by(cri: &Cri, mut containers: Vec<Container>) -> Result<Used, CriE
             used.names.insert(name, user);
         }
     }
+    let machine = User {
+        said: "the machine".into(),
+        ended: false,
+    };
     for image in images.iter().filter(|image| image.pinned) {
-        let machine = User {
-            said: "the machine".into(),
-            ended: false,
-        };
         uses(&mut all_names(image).iter(), &machine);
     }
     for (name, user) in by_name {
