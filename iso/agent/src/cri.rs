@@ -133,6 +133,16 @@ pub struct Container {
 }
 
 impl Container {
+    /// One of a pod with this uid, that has ended.
+    #[cfg(test)]
+    pub(crate) fn ended(pod: &str) -> Self {
+        Self {
+            state: EXITED,
+            labels: HashMap::from([("io.kubernetes.pod.uid".to_owned(), pod.to_owned())]),
+            ..Self::default()
+        }
+    }
+
     /// Whether it ran, and has ended.
     #[must_use]
     pub const fn has_ended(&self) -> bool {

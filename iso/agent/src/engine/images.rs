@@ -315,6 +315,18 @@ mod tests {
     }
 
     #[test]
+    fn only_what_a_forgotten_pod_has_left_counts_for_nothing() {
+        let pods = tempfile::tempdir().unwrap();
+        std::fs::create_dir(pods.path().join("known")).unwrap();
+        let is_left_over = |container| is_left_over(&container, pods.path());
+        assert!(is_left_over(Container::ended("forgotten")));
+        assert!(!is_left_over(Container::ended("known")));
+        assert!(!is_left_over(Container::ended("")));
+        // It has not ended: the kubelet will yet end it.
+        assert!(!is_left_over(Container::default()));
+    }
+
+    #[test]
     fn one_of_several_names_may_go() {
         let image = |tags: &[&str]| json!({ "RepoTags": tags });
         assert!(is_spare(&image(&["app:1", "app:2"]), "app:1"));
